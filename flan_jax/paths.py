@@ -1,0 +1,63 @@
+"""Finds `gin/` and `mixtures/` in a wheel or a checkout, and the cache.
+
+Paths that start with `gin/` or `mixtures/` mean the same everywhere: in a
+checkout they lie beside the package, in a wheel inside it.
+"""
+
+import os
+import pathlib
+
+# Strict editable installs link files one by one; resolve() leads back to the
+# real folder, so that files added later are seen.
+_PACKAGE = pathlib.Path(__file__).resolve().parent
+
+
+def root() -> pathlib.Path:
+  """Returns the folder that holds `gin/` and `mixtures/`.
+
+  Raises:
+    FileNotFoundError: The installation carries neither.
+  """
+  if (_PACKAGE / 'mixtures').is_dir():
+    return _PACKAGE
+  # Without the look at setup.py, a broken wheel would take site-packages/gin,
+  # which is gin-config itself, for the folder of gin files.
+  checkout = _PACKAGE.parent
+  if (checkout / 'setup.py').is_file() and (checkout / 'mixtures').is_dir():
+    return checkout
+  raise FileNotFoundError(
+      f'flan_jax is installed in {_PACKAGE} without its gin files and'
+      ' mixtures; install it again from a clean checkout.'
+  )
+
+
+def gin_dir() -> pathlib.Path:
+  """Returns the folder of the gin files that come with the package."""
+  return root() / 'gin'
+
+
+def mixtures_dir() -> pathlib.Path:
+  """Returns the folder of the declarations that come with the package."""
+  return root() / 'mixtures'
+
+
+def find(path: str | os.PathLike[str]) -> pathlib.Path:
+  """Returns `path`, looked for from here and then from `root()`.
+
+  The file need not exist; a path found nowhere comes back as it was given, so
+  that the caller's error names what the user wrote.
+  """
+  given = pathlib.Path(path).expanduser()
+  if given.exists() or given.is_absolute():
+    return given
+  packaged = root() / given
+  return packaged if packaged.exists() else given
+
+
+def cache_dir() -> pathlib.Path:
+  """Returns the default cache directory (`$FLAN_JAX_CACHE` sets it)."""
+  named = os.environ.get('FLAN_JAX_CACHE')
+  if named:
+    return pathlib.Path(named).expanduser()
+  base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return pathlib.Path(base).expanduser() / 'flan_jax'
