@@ -11,7 +11,7 @@ if _FLAGS not in os.environ.get('XLA_FLAGS', ''):
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '-1')
 
-import pytest
+import pytest  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
