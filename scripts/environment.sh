@@ -1,0 +1,29 @@
+# Sourced by the other scripts: makes a virtual environment once, and says how.
+# Settings: PYTHON (default python3), VENV (default .venv).
+
+PYTHON="${PYTHON:-python3}"
+VENV="${VENV:-.venv}"
+
+# make_environment EXTRAS: an environment with this checkout and EXTRAS in it.
+make_environment() {
+  if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "$PYTHON is $("$PYTHON" --version 2>&1), and 3.11 is the oldest that" \
+      "will do; set PYTHON to a newer one." >&2
+    exit 2
+  fi
+  if [ ! -x "$VENV/bin/python" ]; then
+    echo "== making a virtual environment in $VENV"
+    "$PYTHON" -m venv "$VENV"
+  fi
+  # Installed again only when what decides it has changed.
+  local stamp="$VENV/.installed-${1//[^a-z0-9]/_}"
+  if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ] ||
+    [ setup.py -nt "$stamp" ]; then
+    echo "== installing flan_jax$1 and what it needs"
+    "$VENV/bin/python" -m pip install --quiet --upgrade pip
+    "$VENV/bin/python" -m pip install --quiet --editable ".$1"
+    touch "$stamp"
+  fi
+  export PATH="$PWD/$VENV/bin:$PATH"
+  case "$VENV" in /*) export PATH="$VENV/bin:$PATH" ;; esac
+}

@@ -1,0 +1,128 @@
+"""Imports point one way only (the design's table of layers)."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+# From the top down; a module imports from its own layer's package or below.
+LAYERS = (
+    ('cli', '__main__'),
+    ('train', 'predict', 'evaluate', 'browse', 'seqio_tasks', 'datasets'),
+    ('training', 'inference', 'evaluation'),
+    ('checkpoints', 'models'),
+    ('data',),
+    ('partitioning', 'vocabularies', 'configuration', 'errors', 'paths'),
+)
+# Peers in one layer that may see each other, from -> to.
+PEERS = {
+    ('__main__', 'cli'),
+    ('evaluation', 'inference'),
+    ('checkpoints', 'models'),
+    ('vocabularies', 'errors'),
+    ('vocabularies', 'paths'),
+    ('configuration', 'errors'),
+    ('configuration', 'paths'),
+    ('partitioning', 'errors'),
+}
+TENSORFLOW = {'tensorflow', 'tensorflow_datasets', 'tensorflow_text', 'seqio'}
+TENSORFLOW_PLACES = {
+    'data/seqio_bridge.py',
+    'data/sources/tfds.py',
+    'seqio_tasks.py',
+}
+
+
+def _level(part: str) -> int:
+  for level, parts in enumerate(LAYERS):
+    if part in parts:
+      return level
+  raise AssertionError(f'flan_jax/{part} is in no layer: add it to LAYERS')
+
+
+def _imports(tree: ast.AST) -> list[str]:
+  names = []
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      names += [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, 'relative import'
+      names += [f'{node.module}.{alias.name}' for alias in node.names]
+  return names
+
+
+def _sources(root: pathlib.Path) -> list[tuple[str, ast.Module]]:
+  package = root / 'flan_jax'
+  return [
+      (path.relative_to(package).as_posix(), ast.parse(path.read_text()))
+      for path in sorted(package.rglob('*.py'))
+  ]
+
+
+def test_imports_go_down_only(root):
+  wrong = []
+  for name, tree in _sources(root):
+    here = name.removesuffix('.py').split('/')[0]
+    if here == '__init__':
+      continue
+    for imported in _imports(tree):
+      parts = imported.split('.')
+      if parts[0] != 'flan_jax' or len(parts) == 1:
+        continue
+      there = parts[1]
+      if there in (here, '__version__'):
+        continue
+      if _level(there) <= _level(here) and (here, there) not in PEERS:
+        wrong.append(f'{name} imports flan_jax.{there}')
+  assert not wrong
+
+
+def test_only_the_entry_points_know_gin(root):
+  allowed = {'configuration.py'}
+  users = {
+      name
+      for name, tree in _sources(root)
+      if any(i.split('.')[0] == 'gin' for i in _imports(tree))
+  }
+  assert users <= allowed
+
+
+def test_tensorflow_stays_in_its_places(root):
+  users = {
+      name
+      for name, tree in _sources(root)
+      if any(i.split('.')[0] in TENSORFLOW for i in _imports(tree))
+  }
+  assert users <= TENSORFLOW_PLACES
+
+
+def test_models_alone_import_flax(root):
+  users = {
+      name
+      for name, tree in _sources(root)
+      if any(i.split('.')[0] == 'flax' for i in _imports(tree))
+  }
+  assert all(name.startswith('models/') for name in users), users
+
+
+def test_data_folders_hold_no_python(root):
+  for folder in ('gin', 'mixtures'):
+    assert not list((root / folder).rglob('*.py'))
+
+
+@pytest.mark.parametrize(
+    'module',
+    ['cli', 'browse', 'train', 'predict', 'evaluate', 'configuration'],
+)
+def test_nothing_slow_is_imported_at_the_top(module):
+  code = (
+      f'import flan_jax.{module}, sys; '
+      'print([m for m in ("jax", "tensorflow", "flax", "orbax", "grain")'
+      ' if m in sys.modules])'
+  )
+  done = subprocess.run(
+      [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.strip() == '[]'
