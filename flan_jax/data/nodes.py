@@ -37,10 +37,11 @@ class Node:
       position: The place in this value's text that is wrong, if it is one.
     """
     line = self.line
-    if position is not None and self._node.style == '|':
+    node = self._node
+    literal = isinstance(node, yaml.ScalarNode) and node.style == '|'
+    if position is not None and literal:
       # A literal block starts on the line after its key.
-      line = self._node.start_mark.line + 2
-      line += self._node.value.count('\n', 0, position)
+      line = node.start_mark.line + 2 + node.value.count('\n', 0, position)
     key = f'{self.key}: ' if self.key else ''
     return errors.UserError(f'{self._path}:{line}: {key}{message}')
 
