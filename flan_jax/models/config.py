@@ -1,0 +1,118 @@
+"""What a model is made of. Importable without JAX, for gin and run.json."""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from flan_jax import errors
+
+# Names of `jax.nn` that models/layers.py knows, and the identity.
+ACTIVATIONS = ('gelu', 'linear', 'relu', 'silu')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderDecoderConfig:
+  """The sizes of a T5 1.1 encoder-decoder.
+
+  The names are those of T5X's `T5Config`. The published sizes are in
+  gin/models/t5_1_1/.
+
+  Attributes:
+    vocab_size: Rows of the embedding, at least the vocabulary's size; a
+      multiple of 128 keeps it divisible over a mesh.
+    emb_dim: Width of the residual stream.
+    num_heads: Attention heads.
+    num_encoder_layers: Layers of the encoder.
+    num_decoder_layers: Layers of the decoder.
+    head_dim: Width of a head; `num_heads * head_dim` need not be `emb_dim`.
+    mlp_dim: Width inside the feed-forward block.
+    mlp_activations: One activation per input projection; their outputs are
+      multiplied. ('gelu', 'linear') is T5 1.1's gated GELU.
+    dropout_rate: In all of T5's places; only `dropout_rng` switches it on.
+    logits_via_embedding: Whether the embedding also makes the logits (T5 1.0).
+    dtype: What is computed in. Parameters, softmax, norms and logits are
+      float32 either way.
+    relative_attention_num_buckets: Entries of the relative position table.
+    relative_attention_max_distance: From here on all distances share a bucket.
+    remat: 'full' keeps only the inputs of each layer for the backward pass and
+      computes the rest again: about a third more time, far less memory.
+  """
+
+  family: ClassVar[str] = 'encoder_decoder'
+
+  vocab_size: int = 32128
+  emb_dim: int
+  num_heads: int
+  num_encoder_layers: int
+  num_decoder_layers: int
+  head_dim: int
+  mlp_dim: int
+  mlp_activations: tuple[str, ...] = ('gelu', 'linear')
+  dropout_rate: float = 0.0
+  logits_via_embedding: bool = False
+  dtype: Literal['float32', 'bfloat16'] = 'float32'
+  relative_attention_num_buckets: int = 32
+  relative_attention_max_distance: int = 128
+  remat: Literal['none', 'full'] = 'none'
+
+  def __post_init__(self):
+    # gin and JSON give lists; a tuple keeps the config hashable and equal to
+    # itself after a round trip.
+    object.__setattr__(self, 'mlp_activations', tuple(self.mlp_activations))
+    for field in dataclasses.fields(self):
+      if field.type is int:
+        self._check_size(field.name)
+    if self.dtype == 'float16':
+      raise errors.UserError(
+          "EncoderDecoderConfig.dtype: T5's feed-forward sums exceed 65504, the"
+          " largest float16, and become infinite; use 'bfloat16' or 'float32'."
+      )
+    self._check_choice('dtype', ('float32', 'bfloat16'))
+    self._check_choice('remat', ('none', 'full'))
+    if not self.mlp_activations:
+      raise errors.UserError(
+          'EncoderDecoderConfig.mlp_activations: at least one is needed, such'
+          " as ('gelu', 'linear')."
+      )
+    for name in self.mlp_activations:
+      if name not in ACTIVATIONS:
+        raise errors.UserError(
+            'EncoderDecoderConfig.mlp_activations: no activation is called'
+            f' {name!r}; there are {", ".join(ACTIVATIONS)}.'
+        )
+    if not 0 <= self.dropout_rate < 1:
+      raise errors.UserError(
+          'EncoderDecoderConfig.dropout_rate: must be at least 0 and below 1,'
+          f' not {self.dropout_rate!r}.'
+      )
+    self._check_buckets()
+
+  def _check_size(self, name: str):
+    value = getattr(self, name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+      raise errors.UserError(
+          f'EncoderDecoderConfig.{name}: must be a positive integer, not'
+          f' {value!r}.'
+      )
+
+  def _check_choice(self, name: str, choices: tuple[str, ...]):
+    value = getattr(self, name)
+    if value not in choices:
+      raise errors.UserError(
+          f'EncoderDecoderConfig.{name}: must be one of'
+          f' {", ".join(map(repr, choices))}, not {value!r}.'
+      )
+
+  def _check_buckets(self):
+    """The encoder halves the buckets twice, and logarithms need room."""
+    buckets = self.relative_attention_num_buckets
+    if buckets % 4:
+      raise errors.UserError(
+          'EncoderDecoderConfig.relative_attention_num_buckets: must be a'
+          f' multiple of 4, not {buckets}.'
+      )
+    if self.relative_attention_max_distance <= buckets // 2:
+      raise errors.UserError(
+          'EncoderDecoderConfig.relative_attention_max_distance: must be above'
+          f' half the number of buckets, {buckets // 2}, not'
+          f' {self.relative_attention_max_distance}.'
+      )
