@@ -1,0 +1,254 @@
+"""Writes zero-shot predictions: one JSON Lines file a task.
+
+    flan-jax infer --checkpoint=runs/mini --mixture=rte:template_3 \\
+        --output=runs/mini/predictions
+
+An example with options is answered by ranking them, unless its task's name says
+`:generate`; other examples are answered by greedy decoding.
+"""
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+import os
+import time
+from typing import Any, Literal
+
+from flan_jax import configuration
+from flan_jax import errors
+from flan_jax import partitioning
+from flan_jax.data import access as access_lib
+from flan_jax.data import mixtures
+from flan_jax.data import tasks as tasks_lib
+from flan_jax.models import config as model_config
+import tqdm
+
+_SAMPLES = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Infer:
+  """The settings of `flan-jax infer`.
+
+  Attributes:
+    checkpoint_path: A run, or one of its checkpoints.
+    output_dir: Where the predictions go.
+    mixture_or_task_name: What to predict; a mixture means each of its tasks.
+    split: 'train', 'validation' or 'test'.
+    batch_size: Examples a batch.
+    max_examples: At most this many examples a task, the first ones.
+    task_feature_lengths: Tokens of 'inputs' and 'targets'; by default the
+      run's.
+    normalisation: 'sum': options compare by log-likelihood. 'mean': by
+      log-likelihood per token.
+    model: The model; by default the checkpoint's own.
+    mesh: The devices.
+  """
+
+  checkpoint_path: str
+  output_dir: str
+  mixture_or_task_name: str
+  split: str = 'test'
+  batch_size: int = 32
+  max_examples: int | None = None
+  task_feature_lengths: dict[str, int] | None = None
+  normalisation: Literal['sum', 'mean'] = 'sum'
+  model: model_config.EncoderDecoderConfig | None = None
+  mesh: partitioning.MeshConfig = partitioning.MeshConfig()
+
+  def __post_init__(self):
+    configuration.text('CHECKPOINT_PATH', self.checkpoint_path)
+    configuration.text('INFER_OUTPUT_DIR', self.output_dir)
+    configuration.text('MIXTURE_OR_TASK_NAME', self.mixture_or_task_name)
+    configuration.text('SPLIT', self.split)
+    configuration.whole_number('BATCH_SIZE', self.batch_size, 1)
+    if self.max_examples is not None:
+      configuration.whole_number('MAX_EXAMPLES', self.max_examples, 1)
+    if self.task_feature_lengths is not None:
+      for name in ('inputs', 'targets'):
+        configuration.whole_number(
+            f'TASK_FEATURE_LENGTHS[{name!r}]',
+            self.task_feature_lengths.get(name),
+            2,
+        )
+    if self.normalisation not in ('sum', 'mean'):
+      raise errors.UserError(
+          'Infer.normalisation: must be "sum" or "mean", not'
+          f' {self.normalisation!r}'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+  """One line of the summary; `seconds` is None for a file found finished."""
+
+  task: str
+  examples: int
+  seconds: float | None
+  path: str
+
+
+def main(args: argparse.Namespace) -> int:
+  """Predicts every task of a mixture; returns the exit code.
+
+  Raises:
+    UserError: Something in the configuration, the names, the data or the
+      checkpoint is wrong.
+  """
+  settings = configuration.load(
+      args.gin_file,
+      args.gin_bindings,
+      args.gin_search_paths,
+      entry=Infer,
+  ).settings
+  access = access_lib.Access.from_args(args)
+  found = mixtures.resolve(access.catalogue, settings.mixture_or_task_name)
+  tasks = [task for task, _ in mixtures.as_mixture(found).members]
+
+  # jax from here on: names and settings are right.
+  from flan_jax.checkpoints import native
+  from flan_jax.inference import predictor as predictor_lib
+  from flan_jax.inference import writer
+
+  mesh = partitioning.make_mesh(settings.mesh)
+  loaded = native.load_model(
+      settings.checkpoint_path, mesh=mesh, model_config=settings.model
+  )
+  lengths = settings.task_feature_lengths or loaded.lengths
+  output = writer.Output(
+      settings.output_dir,
+      {
+          'checkpoint': os.path.abspath(settings.checkpoint_path),
+          'step': loaded.step,
+          'split': settings.split,
+          'max_examples': settings.max_examples,
+          'task_feature_lengths': lengths,
+          'normalisation': settings.normalisation,
+      },
+  )
+  waiting = _unfinished(output, tasks, args.overwrite)
+  predictor = predictor_lib.Predictor(
+      loaded.model,
+      loaded.params,
+      loaded.vocabulary,
+      mesh=mesh,
+      lengths=lengths,
+      batch_size=settings.batch_size,
+      normalisation=settings.normalisation,
+  )
+  done = [
+      _predict(task, settings, access, predictor, output)
+      if task.name in waiting
+      else _found(task, output)
+      for task in tasks
+  ]
+  _report(done, predictor)
+  return 0
+
+
+def _unfinished(output: Any, tasks: Sequence[Any], overwrite: bool) -> set[str]:
+  """Returns the names to predict: what host 0 finds unfinished."""
+  import jax
+  from jax.experimental import multihost_utils
+  import numpy as np
+
+  missing = np.asarray(
+      [overwrite or not output.finished(task.name) for task in tasks]
+  )
+  if jax.process_count() > 1:
+    missing = multihost_utils.broadcast_one_to_all(missing)
+  return {
+      task.name for task, wanted in zip(tasks, missing, strict=True) if wanted
+  }
+
+
+def _predict(
+    task: tasks_lib.Task,
+    settings: Infer,
+    access: access_lib.Access,
+    predictor: Any,
+    output: Any,
+) -> Done:
+  """Predicts one task and writes its file."""
+  from flan_jax.data import pipeline
+  from flan_jax.inference import writer
+  import jax
+
+  start = time.perf_counter()
+  examples = list(
+      pipeline.examples(
+          task, settings.split, access.store, limit=settings.max_examples
+      )
+  )
+  host = jax.process_index()
+  with tqdm.tqdm(
+      total=len(examples),
+      desc=task.name,
+      unit=' examples',
+      leave=False,
+      # None: off where the output is not a terminal.
+      disable=True if host else None,
+  ) as bar:
+    predictions = predictor.predict(
+        examples, task.setting.evaluation, bar.update
+    )
+  if host == 0:
+    output.write(task.name, writer.records(examples, predictions))
+  return Done(
+      task.name,
+      len(examples),
+      time.perf_counter() - start,
+      str(output.path(task.name)),
+  )
+
+
+def _found(task: tasks_lib.Task, output: Any) -> Done:
+  from flan_jax.inference import writer
+
+  path = output.path(task.name)
+  print(f'{task.name}: {path} is finished; --overwrite predicts it again')
+  return Done(task.name, len(writer.read(path)), None, str(path))
+
+
+def _report(done: Sequence[Done], predictor: Any) -> None:
+  """Prints the summary and a few predictions, on host 0."""
+  import jax
+
+  if jax.process_index():
+    return
+  width = max(len(line.task) for line in done)
+  print(f'{"task":<{width}}  examples  seconds  examples/s  file')
+  for line in done:
+    if line.seconds is None:
+      figures = f'{"found":>7}  {"":>10}'
+    else:
+      rate = line.examples / max(line.seconds, 1e-9)
+      figures = f'{line.seconds:>7.1f}  {rate:>10.1f}'
+    print(f'{line.task:<{width}}  {line.examples:>8}  {figures}  {line.path}')
+  if predictor.cut_inputs:
+    print(f'{predictor.cut_inputs} inputs were too long and lost their end.')
+  for sample in _samples(done):
+    print()
+    print(f'{sample["task"]} {sample["row_id"]}')
+    print(_indented('inputs', sample['inputs']))
+    print(_indented('prediction', sample['prediction']))
+    print(_indented('targets', sample['targets']))
+
+
+def _samples(done: Sequence[Done]) -> list[dict[str, Any]]:
+  """Returns the first prediction of tasks spread over the list."""
+  from flan_jax.inference import writer
+
+  count = min(_SAMPLES, len(done))
+  per_task = -(-_SAMPLES // count)
+  chosen = [done[i * len(done) // count] for i in range(count)]
+  lines = [
+      line for task in chosen for line in writer.read(task.path)[:per_task]
+  ]
+  return lines[:_SAMPLES]
+
+
+def _indented(name: str, text: str, most: int = 600) -> str:
+  shown = text if len(text) <= most else text[:most] + ' ...'
+  head = f'  {name + ":":<12}'
+  return head + shown.replace('\n', '\n' + ' ' * len(head))

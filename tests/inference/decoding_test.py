@@ -1,0 +1,208 @@
+"""Greedy decoding against T5X's own decodes and against no cache at all."""
+
+from flan_jax.inference import decoding
+from flan_jax.models import config
+from flan_jax.models import interface
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+_GOLDEN = config.EncoderDecoderConfig(
+    vocab_size=128,
+    emb_dim=32,
+    num_heads=4,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    head_dim=8,
+    mlp_dim=64,
+)
+
+
+@pytest.fixture(scope='module')
+def golden(shared):
+  return shared / 'golden' / 't5x'
+
+
+def _load(path):
+  with np.load(path) as arrays:
+    return dict(arrays)
+
+
+def _decode(model, params, tokens, max_length, active=None, **kwargs):
+  active = jnp.ones(len(tokens), bool) if active is None else active
+
+  @jax.jit
+  def decode(params, tokens, active):
+    context = model.encode(params, tokens)
+    return decoding.greedy(
+        model, params, context, active, max_length=max_length, **kwargs
+    )
+
+  return jax.device_get(decode(params, jnp.asarray(tokens), active))
+
+
+@pytest.mark.parametrize('state', ['trained', 'init'])
+def test_t5x_greedy(golden, state):
+  """Equal tokens; the trained model's scores as those of T5X's one beam."""
+  model = interface.create(_GOLDEN)
+  name = {'trained': 'decode', 'init': 'init'}[state]
+  params = model.stack(_load(golden / f'encdec_params_{name}.npz'))
+  batch = _load(golden / 'encdec_batch_unpacked.npz')
+  expected = _load(golden / f'encdec_decode_{state}.npz')
+  with jax.default_matmul_precision('highest'):
+    found = _decode(model, params, batch['encoder_input_tokens'], 16)
+  np.testing.assert_array_equal(found.tokens, expected['greedy_tokens'])
+  if state == 'trained':
+    # T5X's greedy scores are all 0; its beam of one found the same tokens, and
+    # divided by ((5 + length) / 6) ** 0.6.
+    np.testing.assert_array_equal(found.tokens, expected['beam1_tokens'])
+    lengths = (expected['beam1_tokens'] != 0).sum(axis=1)
+    sums = expected['beam1_scores'] * ((5 + lengths) / 6) ** 0.6
+    np.testing.assert_allclose(found.scores, sums, rtol=1e-4, atol=1e-5)
+
+
+def _small_model():
+  return interface.create(
+      config.EncoderDecoderConfig(
+          vocab_size=64,
+          emb_dim=16,
+          num_heads=2,
+          num_encoder_layers=2,
+          num_decoder_layers=2,
+          head_dim=8,
+          mlp_dim=32,
+      )
+  )
+
+
+def _sharpened(params):
+  """Random parameters whose logits differ by more than rounding."""
+  return jax.tree.map(lambda x: 4.0 * x if x.ndim > 1 else x, params)
+
+
+def _batch(tokens_BxS, written_BxT):
+  """A teacher-forced batch; `written` starts with 0 and has no padding."""
+  positions = np.broadcast_to(
+      np.arange(written_BxT.shape[1]), written_BxT.shape
+  )
+  return {
+      'encoder_input_tokens': tokens_BxS,
+      'encoder_segment_ids': (tokens_BxS > 0).astype(np.int32),
+      'encoder_positions': np.broadcast_to(
+          np.arange(tokens_BxS.shape[1]), tokens_BxS.shape
+      ),
+      'decoder_input_tokens': written_BxT,
+      'decoder_segment_ids': np.ones_like(written_BxT),
+      'decoder_positions': positions,
+  }
+
+
+def test_equals_running_the_whole_decoder_at_each_step():
+  model = _small_model()
+  params = _sharpened(model.init(jax.random.key(3)))
+  rng = np.random.default_rng(0)
+  tokens = rng.integers(2, 64, (6, 9)).astype(np.int32)
+  tokens[2, 5:] = 0
+  tokens[4, 1:] = 0
+  length = 12
+  eos = 7
+
+  logits_of = jax.jit(model.logits)
+  written = np.zeros((6, length + 1), np.int32)
+  done = np.zeros(6, bool)
+  scores = np.zeros(6)
+  for step in range(length):
+    logits = np.asarray(
+        logits_of(params, _batch(tokens, written[:, :length])), np.float64
+    )[:, step]
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    best = log_probs.argmax(-1)
+    scores += np.where(done, 0.0, log_probs.max(-1))
+    written[:, step + 1] = np.where(done, 0, best)
+    done |= best == eos
+
+  found = _decode(model, params, tokens, length, eos_id=eos)
+  np.testing.assert_array_equal(found.tokens, written[:, 1:])
+  np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-4)
+
+
+def test_padded_rows_and_padded_inputs_change_nothing():
+  model = _small_model()
+  params = _sharpened(model.init(jax.random.key(4)))
+  rng = np.random.default_rng(1)
+  tokens = rng.integers(2, 64, (3, 7)).astype(np.int32)
+  alone = _decode(model, params, tokens, 8)
+  padded = np.zeros((5, 16), np.int32)
+  padded[:3, :7] = tokens
+  active = np.arange(5) < 3
+  found = _decode(model, params, padded, 8, active)
+  np.testing.assert_array_equal(found.tokens[:3], alone.tokens)
+  np.testing.assert_allclose(found.scores[:3], alone.scores, rtol=1e-5)
+  assert not found.tokens[3:].any()
+  assert not found.scores[3:].any()
+
+
+class _Scripted:
+  """A model that writes given tokens, and counts its steps."""
+
+  def __init__(self, script_BxT, vocab_size):
+    self.script = jnp.asarray(script_BxT)
+    self.vocab_size = vocab_size
+    self.steps = 0
+
+  def init_cache(self, batch, max_length):
+    del batch, max_length
+    return jnp.zeros((), jnp.int32)
+
+  def decode_step(self, params, context, cache, tokens_B):
+    del params, context, tokens_B
+    jax.debug.callback(self._count)
+    wanted = jax.lax.dynamic_index_in_dim(
+        self.script, cache, axis=1, keepdims=False
+    )
+    return 5.0 * jax.nn.one_hot(wanted, self.vocab_size), cache + 1
+
+  def _count(self):
+    self.steps += 1
+
+
+def _greedy_scripted(model, active, **kwargs):
+  decode = jax.jit(
+      lambda active: decoding.greedy(model, None, None, active, **kwargs)
+  )
+  found = jax.device_get(decode(jnp.asarray(active)))
+  jax.effects_barrier()
+  return found
+
+
+def test_stops_when_the_last_real_row_has_ended():
+  script = [[4, 1, 9, 9, 9, 9], [4, 5, 1, 9, 9, 9], [9, 9, 9, 9, 9, 9]]
+  model = _Scripted(script, 10)
+  found = _greedy_scripted(model, [True, True, False], max_length=6)
+  np.testing.assert_array_equal(
+      found.tokens, [[4, 1, 0, 0, 0, 0], [4, 5, 1, 0, 0, 0], [0] * 6]
+  )
+  assert model.steps == 3
+  # Each token has logit 5 among nine zeros.
+  one = 5.0 - np.log(np.exp(5.0) + 9.0)
+  np.testing.assert_allclose(found.scores, [2 * one, 3 * one, 0], atol=1e-5)
+
+
+def test_without_an_end_it_stops_at_the_length():
+  model = _Scripted([[4, 5, 6, 7]], 10)
+  found = _greedy_scripted(model, [True], max_length=3)
+  np.testing.assert_array_equal(found.tokens, [[4, 5, 6]])
+  assert model.steps == 3
+
+
+def test_ids_beyond_the_tokenizer_are_never_written():
+  model = _Scripted([[8, 1]], 10)
+  free = _greedy_scripted(model, [True], max_length=2)
+  held = _greedy_scripted(model, [True], max_length=2, choices=8)
+  np.testing.assert_array_equal(free.tokens, [[8, 1]])
+  np.testing.assert_array_equal(held.tokens, [[0, 1]])
+  # The probability is still one over the model's whole vocabulary.
+  first = -np.log(np.exp(5.0) + 9.0)
+  second = 5.0 - np.log(np.exp(5.0) + 9.0)
+  np.testing.assert_allclose(held.scores, [first + second], atol=1e-5)
