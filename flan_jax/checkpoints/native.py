@@ -1,0 +1,318 @@
+"""Our own checkpoints: Orbax, T5X's parameter names, the data position inside.
+
+    MODEL_DIR/checkpoint_<step>/params      arrays, one entry a layer
+                               /optimizer   arrays, named after the parameters
+                               /position    JSON: the step, the data position
+
+A checkpoint is written under a temporary name and renamed when it is complete,
+so a crash or a full disk leaves the earlier ones as they were.
+"""
+
+from collections.abc import Iterable, Mapping
+import contextlib
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from flan_jax import errors
+from flan_jax import partitioning
+from flan_jax import vocabularies
+from flan_jax.checkpoints import layout
+from flan_jax.checkpoints import runs
+from flan_jax.models import config as model_configs
+from flan_jax.models import interface
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+_PARAMS = 'params'
+_OPTIMIZER = 'optimizer'
+_POSITION = 'position'
+
+
+class Checkpointer:
+  """Writes and reads the checkpoints of one run.
+
+  Writing goes on in the background: `save` returns once the arrays are copied.
+  """
+
+  def __init__(
+      self, directory: str | os.PathLike[str], model: interface.Model, keep: int
+  ):
+    """Opens a MODEL_DIR, and clears away what an interrupted write left there.
+
+    Args:
+      directory: The MODEL_DIR.
+      model: The model, which knows how its parameters are stacked.
+      keep: How many checkpoints stay; checkpoint_0, the untuned model, stays
+        beside them.
+    """
+    self._directory = pathlib.Path(directory).absolute()
+    self._model = model
+    self._flatten = jax.jit(
+        lambda trees: {
+            name: layout.nest(layout.flatten(model, tree))
+            for name, tree in trees.items()
+        }
+    )
+    self._manager = ocp.CheckpointManager(
+        self._directory,
+        item_names=(_PARAMS, _OPTIMIZER, _POSITION),
+        options=ocp.CheckpointManagerOptions(
+            step_prefix=runs.PREFIX,
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy([
+                checkpoint_managers.LatestN(keep),
+                checkpoint_managers.CustomSteps([0]),
+            ]),
+            cleanup_tmp_directories=True,
+            # The name itself says that a checkpoint is complete, on every
+            # file system.
+            atomicity_options=ocp.options.AtomicityOptions(
+                mode=ocp.options.AtomicityMode.ATOMIC_RENAME
+            ),
+        ),
+    )
+
+  def steps(self) -> list[int]:
+    """Returns the steps of the complete checkpoints, ascending."""
+    return runs.steps(self._directory)
+
+  def latest_step(self) -> int | None:
+    """Returns the newest complete checkpoint's step, None if there is none."""
+    known = self.steps()
+    return known[-1] if known else None
+
+  def save(
+      self,
+      step: int,
+      params: Any,
+      optimizer: Any,
+      position: Mapping[str, Any],
+      block: bool = False,
+  ) -> None:
+    """Writes a checkpoint, after the one that is being written.
+
+    Args:
+      step: Its step.
+      params: The parameters.
+      optimizer: The optimizer's state.
+      position: The data position after that step, fit for JSON.
+      block: Whether to wait until it is complete.
+
+    Raises:
+      UserError: This checkpoint, or the one before it, could not be written
+        (a full disk).
+    """
+    with _one_line(self._directory):
+      self._manager.wait_until_finished()
+      trees = self._flatten({_PARAMS: params, _OPTIMIZER: optimizer})
+      args = {name: ocp.args.PyTreeSave(tree) for name, tree in trees.items()}
+      self._manager.save(
+          step,
+          args=ocp.args.Composite(
+              **args,
+              **{_POSITION: ocp.args.JsonSave({'step': step, **position})},
+          ),
+          force=True,
+      )
+      if block:
+        self._manager.wait_until_finished()
+
+  def restore(
+      self, step: int, params: Any, optimizer: Any
+  ) -> tuple[Any, Any, dict[str, Any]]:
+    """Reads a checkpoint, onto whatever mesh is asked for.
+
+    Args:
+      step: One of `steps()`.
+      params: The parameters' tree of `jax.ShapeDtypeStruct`, with shardings.
+      optimizer: The same for the optimizer's state.
+
+    Returns:
+      Parameters, optimizer state, and the data position.
+
+    Raises:
+      UserError: An array has another shape than the model's.
+    """
+    path = runs.step_path(self._directory, step)
+    arrays = [
+        _restore(path / name, self._model, tree)
+        for name, tree in ((_PARAMS, params), (_OPTIMIZER, optimizer))
+    ]
+    position = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(
+        path / _POSITION
+    )
+    return arrays[0], arrays[1], position
+
+  def wait(self) -> None:
+    """Waits until the checkpoint that is being written is complete.
+
+    Raises:
+      UserError: It could not be written.
+    """
+    with _one_line(self._directory):
+      self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, and stops the background threads."""
+    with _one_line(self._directory):
+      self._manager.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+  """A trained model, ready to be used.
+
+  Attributes:
+    model: The model.
+    params: Its parameters, float32, on the mesh asked for.
+    vocabulary: Its vocabulary.
+    lengths: Tokens of 'inputs' and 'targets' in training.
+    run: What run.json says.
+    step: The checkpoint's step.
+  """
+
+  model: interface.Model
+  params: Any
+  vocabulary: vocabularies.Vocabulary
+  lengths: dict[str, int]
+  run: dict[str, Any]
+  step: int
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    mesh: jax.sharding.Mesh | None = None,
+    model_config: model_configs.EncoderDecoderConfig | None = None,
+) -> Loaded:
+  """Loads a model from a run.
+
+  Args:
+    path: A MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_<step>.
+    mesh: Where the parameters go; by default all devices, along 'data'.
+    model_config: The model that is expected; by default the run's own.
+
+  Raises:
+    UserError: There is no such checkpoint (those that exist are named), or it
+      belongs to another model than `model_config` (the first parameter that
+      differs is named, with both shapes).
+  """
+  directory, step = runs.locate(path)
+  run = runs.read(directory)
+  config = model_config or runs.read_model(directory)
+  model = interface.create(config)
+  mesh = mesh or partitioning.make_mesh()
+  return Loaded(
+      model=model,
+      params=load_params(path, model, mesh),
+      vocabulary=runs.read_vocabulary(directory),
+      lengths=dict(run['lengths']),
+      run=run,
+      step=step,
+  )
+
+
+def load_params(
+    path: str | os.PathLike[str],
+    model: interface.Model,
+    mesh: jax.sharding.Mesh,
+) -> Any:
+  """Loads a checkpoint's parameters into `model`'s tree, sharded over `mesh`.
+
+  Raises:
+    UserError: As `load_model`.
+  """
+  directory, step = runs.locate(path)
+  return _restore(
+      runs.step_path(directory, step) / _PARAMS,
+      model,
+      abstract_params(model, mesh),
+  )
+
+
+def abstract_params(model: interface.Model, mesh: jax.sharding.Mesh) -> Any:
+  """Returns the parameters' shapes, dtypes and shardings over `mesh`.
+
+  Raises:
+    UserError: A size does not divide over the mesh.
+  """
+  abstract = model.abstract_params()
+  return jax.tree.map(
+      lambda leaf, sharding: jax.ShapeDtypeStruct(
+          leaf.shape, leaf.dtype, sharding=sharding
+      ),
+      abstract,
+      partitioning.shardings(mesh, model.logical_axes(), abstract),
+  )
+
+
+def _restore(path: pathlib.Path, model: interface.Model, tree: Any) -> Any:
+  """Reads one item of a checkpoint as `tree` describes it."""
+  wanted = layout.abstract(model, tree)
+  checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+  handler = ocp.PyTreeCheckpointHandler()
+  saved = layout.unnest(handler.metadata(path.absolute()).tree)
+  _compare(path, {name: leaf.shape for name, leaf in saved.items()}, wanted)
+  nested = layout.nest(wanted)
+  flat = layout.unnest(
+      checkpointer.restore(
+          path.absolute(),
+          args=ocp.args.PyTreeRestore(
+              item=nested,
+              restore_args=ocp.checkpoint_utils.construct_restore_args(nested),
+          ),
+      )
+  )
+  stack = jax.jit(
+      lambda flat: layout.unflatten(model, flat, tree),
+      out_shardings=jax.tree.map(lambda leaf: leaf.sharding, tree),
+  )
+  return stack(flat)
+
+
+def _compare(
+    path: pathlib.Path,
+    saved: Mapping[str, tuple[int, ...]],
+    wanted: Mapping[str, jax.ShapeDtypeStruct],
+) -> None:
+  """Raises a UserError that names the first array that does not fit."""
+  for name, leaf in wanted.items():
+    if name not in saved:
+      raise errors.UserError(
+          f'{path}: belongs to another model: {name} {_shape(leaf.shape)} is'
+          f' not in it.{errors.nearest(name, sorted(saved))}'
+      )
+    if tuple(saved[name]) != tuple(leaf.shape):
+      raise errors.UserError(
+          f'{path}: belongs to another model: {name} is {_shape(saved[name])}'
+          f' there and {_shape(leaf.shape)} in the model asked for'
+      )
+  extra = _first(name for name in saved if name not in wanted)
+  if extra is not None:
+    raise errors.UserError(
+        f'{path}: belongs to another model: it has {extra}'
+        f' {_shape(saved[extra])}, and the model asked for has not'
+    )
+
+
+def _first(names: Iterable[str]) -> str | None:
+  return next(iter(names), None)
+
+
+def _shape(shape: Iterable[int]) -> str:
+  return '[' + ', '.join(map(str, shape)) + ']'
+
+
+@contextlib.contextmanager
+def _one_line(directory: pathlib.Path):
+  """Makes one line of what goes wrong while a checkpoint is written."""
+  try:
+    yield
+  except Exception as error:  # Orbax passes on what each file system raises.
+    known = [f'{runs.PREFIX}_{step}' for step in runs.steps(directory)]
+    kept = f'{known[-1]} is complete' if known else 'none is complete'
+    reason = str(error).strip().split('\n')[0] or type(error).__name__
+    raise errors.UserError(
+        f'{directory}: a checkpoint could not be written ({reason}); {kept}'
+    ) from error

@@ -1,0 +1,188 @@
+"""What a MODEL_DIR holds beside the arrays: run.json, and where steps lie.
+
+A MODEL_DIR has `config.gin`, `run.json`, `vocabulary.model` (unless the
+vocabulary is bytes), one folder `checkpoint_<step>` a checkpoint, and the logs.
+Nothing here needs jax, so a mistyped path is found at once.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+from typing import Any
+
+from flan_jax import errors
+from flan_jax import paths
+from flan_jax import vocabularies
+from flan_jax.models import config as model_config
+
+PREFIX = 'checkpoint'
+RUN_FILE = 'run.json'
+VOCABULARY_FILE = 'vocabulary.model'
+_STEP = re.compile(rf'{PREFIX}_(\d+)')
+_FAMILIES = {cls.family: cls for cls in (model_config.EncoderDecoderConfig,)}
+
+
+def steps(directory: str | os.PathLike[str]) -> list[int]:
+  """Returns the steps of a MODEL_DIR's complete checkpoints, ascending.
+
+  A checkpoint gets its name once it is complete, so a folder of that name is
+  one.
+  """
+  folder = pathlib.Path(directory)
+  if not folder.is_dir():
+    return []
+  found = (_STEP.fullmatch(path.name) for path in folder.iterdir())
+  return sorted(int(match.group(1)) for match in found if match)
+
+
+def step_path(directory: str | os.PathLike[str], step: int) -> pathlib.Path:
+  """Returns the folder of a step's checkpoint."""
+  return pathlib.Path(directory) / f'{PREFIX}_{step}'
+
+
+def locate(path: str | os.PathLike[str]) -> tuple[pathlib.Path, int]:
+  """Finds the run and the step that a checkpoint path means.
+
+  Args:
+    path: A MODEL_DIR (its newest checkpoint is meant) or a checkpoint in one.
+
+  Returns:
+    The MODEL_DIR and the step.
+
+  Raises:
+    UserError: There is no such run or checkpoint; those that exist are named.
+  """
+  given = pathlib.Path(path).expanduser()
+  match = _STEP.fullmatch(given.name)
+  directory = given.parent if match else given
+  known = steps(directory)
+  if (directory / RUN_FILE).is_file() and known:
+    if not match:
+      return directory, known[-1]
+    if int(match.group(1)) in known:
+      return directory, int(match.group(1))
+  if known:
+    names = ', '.join(f'{PREFIX}_{step}' for step in known)
+    missing = (
+        'there is no such checkpoint'
+        if (directory / RUN_FILE).is_file()
+        else f'the run has lost its {RUN_FILE}'
+    )
+    raise errors.UserError(f'{given}: {missing}; {directory} has {names}')
+  if given.is_dir():
+    raise errors.UserError(f'{given}: holds no checkpoint.{_runs_near(given)}')
+  raise errors.UserError(f'{given}: there is no such run.{_runs_near(given)}')
+
+
+def _runs_near(given: pathlib.Path) -> str:
+  """Says which runs lie in `given`, or else in the first parent there is."""
+  folder = given
+  while not folder.is_dir() and folder != folder.parent:
+    folder = folder.parent
+  runs = sorted(str(found.parent) for found in folder.glob(f'*/{RUN_FILE}'))
+  if not runs and (folder / RUN_FILE).is_file() and folder != given:
+    runs = [str(folder)]
+  if not runs:
+    return f' There is no run in {folder} either.'
+  return f' There are {", ".join(runs)}.'
+
+
+def write(
+    directory: str | os.PathLike[str],
+    model: model_config.EncoderDecoderConfig,
+    vocabulary: vocabularies.Vocabulary,
+    vocabulary_spec: str,
+    facts: dict[str, Any],
+) -> None:
+  """Writes run.json and a copy of the vocabulary.
+
+  Args:
+    directory: The MODEL_DIR, which exists.
+    model: The model's configuration.
+    vocabulary: The vocabulary.
+    vocabulary_spec: What `vocabularies.load` made it from.
+    facts: Whatever else the run wants to say of itself, fit for JSON.
+  """
+  folder = pathlib.Path(directory)
+  described = dict(vocabulary.describe(), path=vocabulary_spec)
+  if vocabulary_spec != 'bytes':
+    described['path'] = VOCABULARY_FILE
+    temporary = folder / f'.{VOCABULARY_FILE}.tmp'
+    shutil.copyfile(paths.find(vocabulary_spec), temporary)
+    os.replace(temporary, folder / VOCABULARY_FILE)
+  info = {
+      'model': {'family': model.family, **dataclasses.asdict(model)},
+      'vocabulary': described,
+      **facts,
+  }
+  write_text(folder / RUN_FILE, json.dumps(info, indent=2) + '\n')
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file whole or not at all."""
+  temporary = path.with_name(f'.{path.name}.tmp')
+  temporary.write_text(text, encoding='utf-8')
+  os.replace(temporary, path)
+
+
+def read(directory: str | os.PathLike[str]) -> dict[str, Any]:
+  """Returns what run.json says.
+
+  Raises:
+    UserError: It is missing or no JSON.
+  """
+  path = pathlib.Path(directory) / RUN_FILE
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except OSError as error:
+    raise errors.UserError(f'{path}: {error.strerror}') from error
+  except ValueError as error:
+    raise errors.UserError(f'{path}: is no JSON: {error}') from error
+
+
+def read_model(
+    directory: str | os.PathLike[str],
+) -> model_config.EncoderDecoderConfig:
+  """Returns the configuration of a run's model.
+
+  Raises:
+    UserError: run.json does not describe a model that this version knows.
+  """
+  path = pathlib.Path(directory) / RUN_FILE
+  fields = dict(read(directory).get('model', {}))
+  family = fields.pop('family', None)
+  if family not in _FAMILIES:
+    raise errors.UserError(
+        f'{path}: model.family: {family!r} is none of'
+        f' {", ".join(map(repr, _FAMILIES))}'
+    )
+  try:
+    return _FAMILIES[family](**fields)
+  except TypeError as error:
+    raise errors.UserError(f'{path}: model: {error}') from error
+
+
+def read_vocabulary(
+    directory: str | os.PathLike[str],
+) -> vocabularies.Vocabulary:
+  """Returns a run's vocabulary.
+
+  Raises:
+    UserError: The copy in the run is missing or is not the one it was.
+  """
+  folder = pathlib.Path(directory)
+  described = read(folder)['vocabulary']
+  spec = described['path']
+  vocabulary = vocabularies.load(
+      spec if spec == 'bytes' else folder.resolve() / spec
+  )
+  found = vocabulary.describe()
+  if found['sha256'] != described['sha256']:
+    raise errors.UserError(
+        f'{folder / spec}: is not the vocabulary that the run was trained with'
+        f' (sha256 {found["sha256"][:12]}, not {described["sha256"][:12]})'
+    )
+  return vocabulary
