@@ -92,3 +92,14 @@ def without(pieces: Pieces, name: str) -> Pieces:
   if pieces[-2:-1] == (name,) and not pieces[-1].strip():
     kept[-1] = kept[-1].rstrip()
   return tuple(kept)
+
+
+def fill(pieces: Pieces, name: str, value: str) -> Pieces:
+  """Writes a value that is always the same into the text."""
+  filled = [pieces[0]]
+  for slot, literal in zip(pieces[1::2], pieces[2::2], strict=True):
+    if slot == name:
+      filled[-1] += value + literal
+    else:
+      filled += [slot, literal]
+  return tuple(filled)

@@ -1,0 +1,76 @@
+"""What a command needs to reach data: the catalogue and the row store."""
+
+import argparse
+import dataclasses
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from flan_jax import errors
+from flan_jax.data import catalogue as catalogue_lib
+
+if TYPE_CHECKING:
+  from flan_jax.data import rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+  """The declarations and the rows that a command works with.
+
+  Attributes:
+    catalogue: Finds datasets and mixtures by name.
+    store: Opens their rows.
+  """
+
+  catalogue: catalogue_lib.Catalogue
+  store: 'rows.RowStore'
+
+  @classmethod
+  def from_args(cls, args: argparse.Namespace) -> 'Access':
+    """Opens what the command's flags name.
+
+    Args:
+      args: With `imports`, `mixtures`, `cache_dir`, `tfds_data_dir`,
+        `data_dir` and `on_error`, as the command line parses them.
+
+    Raises:
+      UserError: A module of `imports` or a path of `mixtures` is not there, or
+        two declarations have one name.
+    """
+    # Reading rows needs pyarrow, which listing names does not.
+    from flan_jax.data import rows
+
+    import_modules(args.imports or [])
+    settings = rows.SourceSettings(
+        tfds_data_dir=args.tfds_data_dir,
+        data_dir=args.data_dir,
+        on_error=args.on_error,
+    )
+    return cls(
+        catalogue=catalogue_lib.Catalogue(args.mixtures or []),
+        store=rows.RowStore(args.cache_dir, settings),
+    )
+
+
+def import_modules(names: list[str]) -> None:
+  """Imports the user's own modules, also from the working directory.
+
+  Raises:
+    UserError: There is no such module.
+  """
+  # A console script, unlike `python -m`, does not look there.
+  here = os.getcwd()
+  if here not in sys.path and '' not in sys.path:
+    sys.path.insert(0, here)
+  for name in names:
+    try:
+      importlib.import_module(name)
+    except ModuleNotFoundError as error:
+      # A module that is there, but lacks one of its own, is not this mistake.
+      if error.name is None or not f'{name}.'.startswith(f'{error.name}.'):
+        raise
+      raise errors.UserError(
+          f"--import={name}: no module '{error.name}' from here ({here}) or"
+          ' among the installed packages'
+      ) from error

@@ -1,0 +1,238 @@
+"""Finds declarations by name, and reads each when it is first asked for."""
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import functools
+import os
+import pathlib
+import re
+
+from flan_jax import errors
+from flan_jax import paths
+from flan_jax.data import sni_declarations
+from flan_jax.data import specs
+
+# A mixture is told by its `members`, without parsing the whole file.
+_MEMBERS = re.compile(r'^["\']?members["\']?\s*:', re.MULTILINE)
+
+# What `flan_jax.datasets.register` was given: declarations in Python, which
+# every catalogue has beside those in files.
+_REGISTERED: dict[str, specs.Dataset] = {}
+
+
+@dataclasses.dataclass
+class _Entry:
+  """A name's declaration: where it is, and itself once it has been read."""
+
+  where: pathlib.Path | None
+  is_mixture: bool
+  read: Callable[[], specs.Dataset | specs.MixtureSpec]
+  collection: str = ''
+  value: specs.Dataset | specs.MixtureSpec | None = None
+
+  def get(self) -> specs.Dataset | specs.MixtureSpec:
+    if self.value is None:
+      self.value = self.read()
+    return self.value
+
+
+class Catalogue:
+  """All datasets and mixtures by name.
+
+  These are the files under `mixtures/`, what is registered in Python, and what
+  the user adds. Building a catalogue looks at names of files only.
+  """
+
+  def __init__(self, extra: Sequence[str | os.PathLike[str]] = ()):
+    """Lists the declarations.
+
+    Args:
+      extra: YAML files, folders of them (at any depth), Super-Natural-
+        Instructions task files, or folders of those.
+
+    Raises:
+      UserError: A path is none of these, or two declarations have one name.
+    """
+    self._entries: dict[str, _Entry] = {}
+    self._sni_folders: list[pathlib.Path] = []
+    self._sni_datasets: dict[str, pathlib.Path] = {}
+    packaged = paths.mixtures_dir()
+    for path in _yaml_files(packaged):
+      inner = path.relative_to(packaged).parts[:-1]
+      self._add_yaml(path, inner[0] if inner else packaged.name)
+    for each in extra:
+      self._add_path(paths.find(each))
+    if self._sni_folders:
+      self._add(sni_declarations.MIXTURE, self._sni_entry())
+    for name, dataset in _REGISTERED.items():
+      entry = _Entry(
+          None, False, functools.partial(_same, dataset), dataset.collection
+      )
+      self._add(name, entry)
+
+  def _add(self, name: str, entry: _Entry) -> None:
+    other = self._entries.get(name)
+    if other is None:
+      self._entries[name] = entry
+    elif other.where is None or entry.where is None:
+      raise errors.UserError(
+          f"'{name}' is declared in Python and in {other.where or entry.where};"
+          ' rename one'
+      )
+    elif other.where.resolve() != entry.where.resolve():
+      raise errors.UserError(
+          f"'{name}' is declared twice: in {other.where} and in {entry.where};"
+          ' rename one'
+      )
+
+  def _add_path(self, path: pathlib.Path) -> None:
+    if path.is_dir():
+      # A declaration among thousands of task files would be found all the
+      # same, so both kinds may lie in one folder.
+      yaml_files = list(_yaml_files(path))
+      task_files = sorted(filter(sni_declarations.is_task_file, path.iterdir()))
+      if not yaml_files and not task_files:
+        raise errors.UserError(
+            f'{path}: this folder holds no YAML declarations and no'
+            ' Super-NaturalInstructions task*.json files'
+        )
+      collection = path.resolve().name
+      for file in yaml_files:
+        self._add_yaml(file, collection)
+      for file in task_files:
+        self._add_sni(file)
+      if task_files:
+        self._sni_folders.append(path)
+    elif not path.exists():
+      raise errors.UserError(f'{path}: there is no such file or folder')
+    elif path.suffix in ('.yaml', '.yml'):
+      self._add_yaml(path, path.resolve().parent.name)
+    elif sni_declarations.is_task_file(path):
+      self._add_sni(path)
+    else:
+      raise errors.UserError(
+          f'{path}: must be a YAML declaration, a Super-NaturalInstructions'
+          ' task*.json, or a folder of them'
+      )
+
+  def _add_yaml(self, path: pathlib.Path, collection: str) -> None:
+    try:
+      is_mixture = bool(_MEMBERS.search(path.read_text(encoding='utf-8')))
+    except (OSError, UnicodeDecodeError):
+      is_mixture = False  # Reading it says what is wrong, when it is wanted.
+    read = functools.partial(specs.load, path, collection=collection)
+    self._add(path.stem, _Entry(path, is_mixture, read, collection))
+
+  def _add_sni(self, path: pathlib.Path) -> None:
+    name = sni_declarations.dataset_name(path.stem)
+    self._sni_datasets[name] = path
+    read = functools.partial(sni_declarations.load, path)
+    self._add(name, _Entry(path, False, read, sni_declarations.MIXTURE))
+
+  def _sni_entry(self) -> _Entry:
+    folders = self._sni_folders
+    held_out = frozenset[str]().union(
+        *map(sni_declarations.held_out_names, folders)
+    )
+    names = [
+        name
+        for name, path in self._sni_datasets.items()
+        if any(path.parent == folder for folder in folders)
+    ]
+    mixture = specs.MixtureSpec(
+        name=sni_declarations.MIXTURE,
+        path=folders[0],
+        description='Super-NaturalInstructions, as far as the files are here.',
+        members=tuple(specs.Member(name=name) for name in names),
+        held_out=tuple(
+            specs.Member(name=name) for name in names if name in held_out
+        ),
+        max_rate=sni_declarations.MAX_RATE,
+    )
+    return _Entry(folders[0], True, functools.partial(_same, mixture))
+
+  def dataset_names(self) -> list[str]:
+    """Returns all datasets' names in alphabetical order."""
+    return sorted(n for n, e in self._entries.items() if not e.is_mixture)
+
+  def mixture_names(self) -> list[str]:
+    """Returns all mixtures' names in alphabetical order."""
+    return sorted(n for n, e in self._entries.items() if e.is_mixture)
+
+  def is_mixture(self, name: str) -> bool:
+    """Whether a name is a mixture's.
+
+    Raises:
+      UserError: It is neither a dataset's nor a mixture's.
+    """
+    return self._entry(name).is_mixture
+
+  def _entry(self, name: str) -> _Entry:
+    if name in self._entries:
+      return self._entries[name]
+    near = errors.nearest(name, sorted(self._entries))
+    raise errors.UserError(
+        f"unknown task or mixture '{name}'.{near} `flan-jax tasks` lists all;"
+        ' --mixtures=PATH adds files of your own'
+    )
+
+  def dataset(self, name: str) -> specs.Dataset:
+    """Returns the dataset of that name.
+
+    Raises:
+      UserError: There is none, or its file has a mistake.
+    """
+    value = self._entry(name).get()
+    if not isinstance(value, specs.Dataset):
+      raise errors.UserError(f"'{name}' is a mixture, not a dataset")
+    return value
+
+  def mixture(self, name: str) -> specs.MixtureSpec:
+    """Returns the mixture of that name.
+
+    Raises:
+      UserError: There is none, or its file has a mistake.
+    """
+    value = self._entry(name).get()
+    if not isinstance(value, specs.MixtureSpec):
+      raise errors.UserError(f"'{name}' is a dataset, not a mixture")
+    return value
+
+  def select(self, *, cluster: str = '', collection: str = '') -> list[str]:
+    """Returns the names of a cluster's or collection's datasets, sorted.
+
+    Both given, those of the cluster within the collection.
+    """
+    names = [
+        name
+        for name in self.dataset_names()
+        if not collection or self._entries[name].collection == collection
+    ]
+    if not cluster:
+      return names
+    return [name for name in names if self.dataset(name).cluster == cluster]
+
+
+def _same(
+    declaration: specs.Dataset | specs.MixtureSpec,
+) -> specs.Dataset | specs.MixtureSpec:
+  return declaration
+
+
+def register(dataset: specs.Dataset) -> None:
+  """Adds a dataset that is declared in Python to all catalogues made later.
+
+  Registering a name again replaces its declaration, as notebooks need.
+
+  Raises:
+    UserError: Something in the declaration is wrong.
+  """
+  for problem in specs.problems(dataset):
+    key = f'{problem.key}: ' if problem.key else ''
+    raise errors.UserError(f"dataset '{dataset.name}': {key}{problem.message}")
+  _REGISTERED[dataset.name] = dataset
+
+
+def _yaml_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  found = [*folder.rglob('*.yaml'), *folder.rglob('*.yml')]
+  return (path for path in sorted(found) if path.name != specs.BLANK)

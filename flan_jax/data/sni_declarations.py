@@ -1,0 +1,169 @@
+"""Super-NaturalInstructions task files as datasets.
+
+A task file declares itself: its definition is the instruction, its category
+the cluster. The folder of such files is one mixture, `sni`.
+"""
+
+import collections
+from collections.abc import Sequence
+import json
+import pathlib
+import re
+
+from flan_jax import errors
+from flan_jax.data import specs
+
+MIXTURE = 'sni'
+# A dataset counts for at most this many examples in the mixing rates: the
+# files hold from a dozen to several thousand instances, and many tasks teach
+# more than many instances of one task.
+MAX_RATE = 100
+_MAX_CLASSES = 10
+_MIN_EACH = 5
+_MAX_EVALUATION = 100
+
+# name, before the input, between input and answer. The definition comes first
+# in some and last in others, so that its place is no cue.
+_TEMPLATES = (
+    ('definition_first', '{definition}\n\n{input}', ''),
+    ('labelled', 'Task: {definition}\n\nInput: {input}', '\n\nOutput:'),
+    ('definition_last', '{input}\n\n{definition}', ''),
+    (
+        'apply',
+        (
+            'Follow this instruction for the text below it.\n{definition}\n\n'
+            'Text:\n{input}'
+        ),
+        '',
+    ),
+    ('question_and_answer', 'Q: {definition}\n{input}', '\nA:'),
+)
+
+
+def is_task_file(path: pathlib.Path) -> bool:
+  """Whether a file is named as Super-NaturalInstructions names its tasks."""
+  return path.suffix == '.json' and path.name.startswith('task')
+
+
+def dataset_name(task: str) -> str:
+  """Turns a task's name into a dataset's: lower case, '_' for all else."""
+  return re.sub(r'[^a-z0-9_]', '_', task.lower())
+
+
+def held_out_names(folder: pathlib.Path) -> frozenset[str]:
+  """Reads the official list of test tasks that lies beside a folder of tasks.
+
+  Returns:
+    Dataset names; none if there is no `../splits/default/test_tasks.txt`.
+  """
+  path = folder.parent / 'splits' / 'default' / 'test_tasks.txt'
+  if not path.is_file():
+    return frozenset()
+  lines = path.read_text(encoding='utf-8').split()
+  return frozenset(dataset_name(line) for line in lines)
+
+
+def load(path: pathlib.Path) -> specs.Dataset:
+  """Declares the dataset of a task file.
+
+  The first instances are the test split (the benchmark evaluates on the first
+  100), then come those for validation; a file of fewer than four is all
+  training. A task is a classification when its answers are few and each comes
+  often: its classes are then in alphabetical order.
+
+  Raises:
+    UserError: The file is not a task file.
+  """
+  data = _read(path)
+  instances = data.get('Instances')
+  if not isinstance(instances, list) or not instances:
+    raise errors.UserError(f'{path}: Instances: no instances in this task file')
+  outputs = [_outputs(path, i, row) for i, row in enumerate(instances)]
+  classes = _classes(outputs)
+  count = len(instances)
+  test = min(_MAX_EVALUATION, count // 4)
+  end = test + min(_MAX_EVALUATION, max(1, count // 10))
+  splits = {'train': f'train[{end}:]' if test else 'train'}
+  if test:
+    splits['validation'] = f'train[{test}:{end}]'
+    splits['test'] = f'train[:{test}]'
+  category = data.get('Categories', '')
+  if isinstance(category, list):
+    category = category[0] if category else ''
+  fields = {'definition': 'definition', 'input': 'input'}
+  if not classes:
+    fields |= {'output': 'output.0', 'outputs': 'output'}
+  return specs.Dataset(
+      name=dataset_name(path.stem),
+      path=path,
+      collection=MIXTURE,
+      cluster=_cluster(str(category)),
+      description=f'Super-NaturalInstructions {path.stem}.',
+      licence=_licence(data.get('Instance License')),
+      source=specs.Source(kind='sni', where=str(path.resolve())),
+      splits=splits,
+      fields=fields,
+      choices=specs.Choices(label='output.0', names=classes)
+      if classes
+      else None,
+      references='' if classes else 'outputs',
+      metrics=('rouge', 'exact_match'),
+      templates=_templates(bool(classes)),
+  )
+
+
+def _read(path: pathlib.Path) -> dict:
+  try:
+    data = json.loads(path.read_text(encoding='utf-8'))
+  except OSError as error:
+    raise errors.UserError(f'{path}: {error.strerror}') from error
+  except json.JSONDecodeError as error:
+    raise errors.UserError(
+        f'{path}:{error.lineno}: not valid JSON: {error.msg}'
+    ) from error
+  except UnicodeDecodeError as error:
+    raise errors.UserError(
+        f'{path}: byte {error.start} is not UTF-8; save the file as UTF-8'
+    ) from error
+  if not isinstance(data, dict):
+    raise errors.UserError(f'{path}: a task file holds one JSON object')
+  return data
+
+
+def _outputs(path: pathlib.Path, place: int, row: object) -> list[str]:
+  output = row.get('output') if isinstance(row, dict) else None
+  if isinstance(output, str):
+    output = [output]
+  if not isinstance(output, list) or not output:
+    raise errors.UserError(f'{path}: Instances[{place}].output: is missing')
+  return [str(text) for text in output]
+
+
+def _classes(outputs: Sequence[list[str]]) -> tuple[str, ...]:
+  """Returns the classes of a classification task, () for any other."""
+  if any(len(texts) != 1 for texts in outputs):
+    return ()
+  counts = collections.Counter(texts[0] for texts in outputs)
+  if not 2 <= len(counts) <= _MAX_CLASSES or min(counts.values()) < _MIN_EACH:
+    return ()
+  return tuple(sorted(counts)) if all(map(str.strip, counts)) else ()
+
+
+def _cluster(category: str) -> str:
+  name = re.sub(r'[^a-z0-9]+', '_', category.lower()).strip('_')
+  return name or 'uncategorised'
+
+
+def _licence(licence: object) -> str:
+  if isinstance(licence, list):
+    return ', '.join(str(each) for each in licence)
+  return str(licence or '')
+
+
+def _templates(choices: bool) -> tuple[specs.Template, ...]:
+  options = '\n\n{options}' if choices else ''
+  targets = '{answer}' if choices else '{output}'
+  return tuple(
+      specs.Template(name=name, inputs=body + options + cue, targets=targets)
+      for name, body, cue in _TEMPLATES
+  )

@@ -1,0 +1,398 @@
+"""Rendering: rows of fields become text, in batches.
+
+All choices (template, order of options, exemplars) are hashes of the seed, the
+task's name, the row and the epoch, so they do not depend on how rows are
+batched.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import operator
+from typing import Any, Protocol
+
+from flan_jax import errors
+from flan_jax.data import examples
+from flan_jax.data import few_shot
+from flan_jax.data import options as options_lib
+from flan_jax.data import seeding
+from flan_jax.data import slots
+from flan_jax.data import specs
+from flan_jax.data import tasks
+import numpy as np
+
+_Row = Mapping[str, Any]
+
+# What a choice is for, so that different choices are independent.
+_TEMPLATE, _OPTIONS, _EXEMPLARS = range(3)
+
+
+class Rows(Protocol):
+  """What rendering needs of `rows.Rows`."""
+
+  split: str
+
+  def __len__(self) -> int:
+    ...
+
+  def fields(self, indices: np.ndarray) -> list[dict[str, Any]]:
+    ...
+
+  def row_ids(self, indices: np.ndarray) -> list[str]:
+    ...
+
+
+class Text:
+  """A text with slots, made ready to be filled many times.
+
+  `pattern % values(row)` is the filled text: the fastest way that Python has.
+
+  Attributes:
+    pattern: A %-format with '%s' for every slot.
+    values: Takes the slots' values, a tuple, from a row of fields.
+    names: The slots' names.
+  """
+
+  def __init__(self, pieces: slots.Pieces):
+    self.names = slots.names(pieces)
+    self.pattern = '%s'.join(
+        literal.replace('%', '%%') for literal in pieces[::2]
+    )
+    self.values: Callable[[_Row], tuple] = _getter(self.names)
+
+  def fill(self, row: _Row) -> str:
+    """Returns the text with the row's values in its slots."""
+    return self.pattern % self.values(row)
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[_Row], tuple]:
+  if not names:
+    return lambda row: ()
+  if len(names) == 1:
+    name = names[0]
+    return lambda row: (row[name],)
+  return operator.itemgetter(*names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+  """A template, ready to be filled.
+
+  Attributes:
+    template: As declared.
+    inputs: Its inputs.
+    targets: Its targets.
+    ranks: Whether the targets are one of the options.
+    plain: Whether the targets are the bare answer.
+    reference_slot: The one slot of the targets whose value may be replaced by
+      any other reference; '' if there is no such.
+  """
+
+  template: specs.Template
+  inputs: Text
+  targets: Text
+  ranks: bool
+  plain: bool
+  reference_slot: str
+
+
+def compile_template(
+    dataset: specs.Dataset, template: specs.Template, options: str = 'shown'
+) -> Compiled:
+  """Makes a template ready under 'shown', 'hidden' or 'random' options.
+
+  What is the same for every row (hidden options, options that are always the
+  same) is written into the text here.
+  """
+  choices = dataset.choices
+
+  def text(source: str) -> Text:
+    pieces = slots.split(source)
+    if choices and options == 'hidden':
+      pieces = slots.without(pieces, 'options')
+    elif choices and choices.names and options == 'shown':
+      pieces = slots.fill(pieces, 'options', options_lib.text(choices.names))
+    return Text(pieces)
+
+  targets = text(template.targets)
+  single = len(targets.names) == 1 and not template.inverted
+  return Compiled(
+      template=template,
+      inputs=text(template.inputs),
+      targets=targets,
+      ranks=tasks.ranks(dataset, template),
+      plain=template.targets == '{answer}',
+      reference_slot=targets.names[0] if single and dataset.references else '',
+  )
+
+
+class Renderer:
+  """Renders one task's rows of one split."""
+
+  def __init__(
+      self,
+      task: tasks.Task,
+      rows: Rows,
+      *,
+      seed: int,
+      count_tokens: Callable[[str], int] | None = None,
+      max_inputs: int | None = None,
+      exemplars: Rows | None = None,
+  ):
+    """Makes the task's templates ready.
+
+    Args:
+      task: What to render.
+      rows: The split's rows.
+      seed: Of all choices.
+      count_tokens: Counts a text's tokens, without an end-of-sequence token;
+        needed by `fit_shot`, and for exemplars to be dropped when they do not
+        fit.
+      max_inputs: The tokens that fit, end of sequence included.
+      exemplars: The rows of the train split, for tasks with shots; may be left
+        out where `rows` are those.
+
+    Raises:
+      UserError: `fit_shot` without a vocabulary.
+      ValueError: A task with shots, but no exemplars.
+    """
+    setting = task.setting
+    counted = count_tokens is not None and max_inputs is not None
+    if setting.shots == 'fit' and not counted:
+      raise errors.UserError(
+          f"'{task.name}': fit_shot needs a vocabulary and the inputs' length"
+      )
+    if setting.shots and exemplars is None:
+      if rows.split != 'train':
+        raise ValueError(f"'{task.name}' needs the rows of the train split")
+      exemplars = rows
+    self.task = task
+    self._rows = rows
+    self._exemplars = exemplars
+    self._seed = seed
+    self._name = seeding.name_seed(task.choice_name)
+    self._count_tokens = count_tokens if counted else None
+    self._max_inputs = max_inputs or 0
+    self._compiled = tuple(
+        compile_template(task.dataset, template, setting.options)
+        for template in task.templates
+    )
+    self._options = (
+        options_lib.Reader(task.dataset) if task.dataset.choices else None
+    )
+    self._shows_options = any(
+        'options' in c.inputs.names + c.targets.names for c in self._compiled
+    )
+
+  def render_texts(
+      self, indices: np.ndarray, epochs: np.ndarray
+  ) -> tuple[list[str], list[str]]:
+    """Renders inputs and targets alone: the fast path of training.
+
+    Args:
+      indices: Rows of the split, int [B].
+      epochs: How often each row has been seen before, int [B].
+
+    Returns:
+      Inputs and targets, in the order of `indices`; the same texts as
+      `render` gives.
+
+    Raises:
+      UserError: A row's label is none of its options.
+    """
+    indices, epochs = _pair(indices, epochs)
+    rows, _ = self._fill(self._rows, indices, epochs)
+    chosen = self._choose(indices, epochs)
+    inputs, targets = self._texts(rows, chosen)
+    return self._with_exemplars(inputs, indices, epochs, chosen), targets
+
+  def render(
+      self, indices: np.ndarray, epochs: np.ndarray
+  ) -> list[examples.Example]:
+    """Renders examples with all that evaluation needs.
+
+    Args:
+      indices: Rows of the split, int [B].
+      epochs: How often each row has been seen before, int [B].
+
+    Raises:
+      UserError: A row's label is none of its options.
+    """
+    indices, epochs = _pair(indices, epochs)
+    rows, answered = self._fill(self._rows, indices, epochs)
+    chosen = self._choose(indices, epochs)
+    inputs, targets = self._texts(rows, chosen)
+    inputs = self._with_exemplars(inputs, indices, epochs, chosen)
+    row_ids = self._rows.row_ids(indices)
+    return [
+        self._example(
+            self._compiled[choice],
+            row,
+            answered[place] if answered else None,
+            row_id=row_ids[place],
+            inputs=inputs[place],
+            targets=targets[place],
+        )
+        for place, (choice, row) in enumerate(zip(chosen, rows, strict=True))
+    ]
+
+  def _example(
+      self,
+      compiled: Compiled,
+      row: _Row,
+      answered: options_lib.Answered | None,
+      **texts: str,
+  ) -> examples.Example:
+    options, right = None, None
+    if compiled.ranks and answered:
+      options, right = answered
+      if not compiled.plain:
+        options = tuple(
+            compiled.targets.fill({**row, 'answer': option})
+            for option in options
+        )
+    return examples.Example(
+        task=self.task.name,
+        template=compiled.template.name,
+        options=options,
+        answer_index=right,
+        references=self._references(compiled, row, texts['targets']),
+        inverted=compiled.template.inverted,
+        **texts,
+    )
+
+  def _references(
+      self, compiled: Compiled, row: _Row, targets: str
+  ) -> tuple[str, ...]:
+    """All accepted targets, the example's own first.
+
+    The references take the place of the one slot in the targets, if that slot
+    holds one of them: otherwise they answer something else.
+    """
+    slot = compiled.reference_slot
+    if not slot:
+      return (targets,)
+    references = row[self.task.dataset.references]
+    if isinstance(references, str):
+      references = (references,)
+    if row[slot] not in references:
+      return (targets,)
+    accepted = (compiled.targets.fill({slot: text}) for text in references)
+    return tuple(dict.fromkeys((targets, *accepted)))
+
+  def _hashes(
+      self, purpose: int, indices: np.ndarray, epochs: np.ndarray
+  ) -> np.ndarray:
+    return seeding.hash_ints(self._seed, self._name, purpose, indices, epochs)
+
+  def _choose(self, indices: np.ndarray, epochs: np.ndarray) -> list[int]:
+    """Chooses each row's template, by its place among those in play."""
+    if len(self._compiled) == 1:
+      return [0] * len(indices)
+    hashes = self._hashes(_TEMPLATE, indices, epochs)
+    return seeding.choose(hashes, len(self._compiled)).tolist()
+
+  def _fill(
+      self, rows: Rows, indices: np.ndarray, epochs: np.ndarray
+  ) -> tuple[list[dict[str, Any]], list[options_lib.Answered]]:
+    """Reads rows, with their options and answer among the fields."""
+    fields = rows.fields(indices)
+    if not self._options:
+      return fields, []
+    answered = self._options.read(
+        fields, lambda place: rows.row_ids(indices[place : place + 1])[0]
+    )
+    if self.task.setting.options == 'random':
+      hashes = self._hashes(_OPTIONS, indices, epochs)
+      answered = options_lib.shuffled(answered, hashes)
+    if not self._shows_options:
+      return [
+          {**row, 'answer': options[right]}
+          for row, (options, right) in zip(fields, answered, strict=True)
+      ], answered
+    return [
+        {
+            **row,
+            'answer': options[right],
+            'options': options_lib.text(options),
+        }
+        for row, (options, right) in zip(fields, answered, strict=True)
+    ], answered
+
+  def _texts(
+      self, rows: Sequence[_Row], chosen: Sequence[int]
+  ) -> tuple[list[str], list[str]]:
+    inputs = [(c.inputs.pattern, c.inputs.values) for c in self._compiled]
+    targets = [(c.targets.pattern, c.targets.values) for c in self._compiled]
+    return _fill_each(inputs, rows, chosen), _fill_each(targets, rows, chosen)
+
+  def _with_exemplars(
+      self,
+      queries: list[str],
+      indices: np.ndarray,
+      epochs: np.ndarray,
+      chosen: Sequence[int],
+  ) -> list[str]:
+    """Puts each query's exemplars, under its own template, before it."""
+    shots = self.task.setting.shots
+    if not shots or self._exemplars is None:
+      return queries
+    count = few_shot.MAX_EXEMPLARS if shots == 'fit' else int(shots)
+    drawn = few_shot.draw(
+        self._hashes(_EXEMPLARS, indices, epochs),
+        count + 1,  # One more, in case the query itself is drawn.
+        len(self._exemplars),
+    )
+    each = drawn.shape[1]
+    flat = drawn.reshape(-1)
+    rows, _ = self._fill(self._exemplars, flat, np.repeat(epochs, each))
+    blocks = [
+        few_shot.block(*texts)
+        for texts in zip(
+            *self._texts(rows, np.repeat(chosen, each).tolist()), strict=True
+        )
+    ]
+    ids = self._exemplars.row_ids(flat)
+    query_ids = self._rows.row_ids(indices)
+    prompts = []
+    for place, query in enumerate(queries):
+      start = place * each
+      kept = [
+          text
+          for text, row_id in zip(
+              blocks[start : start + each],
+              ids[start : start + each],
+              strict=True,
+          )
+          if row_id != query_ids[place]
+      ][:count]
+      if self._count_tokens is None:
+        prompts.append(few_shot.join(kept, query))
+      else:
+        prompts.append(
+            few_shot.fit(kept, query, self._count_tokens, self._max_inputs)
+        )
+    return prompts
+
+
+def _pair(
+    indices: np.ndarray, epochs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  indices = np.asarray(indices, np.int64)
+  return indices, np.broadcast_to(np.asarray(epochs, np.int64), indices.shape)
+
+
+def _fill_each(
+    texts: Sequence[tuple[str, Callable[[_Row], tuple]]],
+    rows: Sequence[_Row],
+    chosen: Sequence[int],
+) -> list[str]:
+  """Fills for each row the text of its choice."""
+  if len(texts) == 1:
+    pattern, values = texts[0]
+    return [pattern % values(row) for row in rows]
+  patterns = [pattern for pattern, _ in texts]
+  getters = [values for _, values in texts]
+  return [
+      patterns[choice] % getters[choice](row)
+      for choice, row in zip(chosen, rows, strict=True)
+  ]
