@@ -17,7 +17,7 @@ from flan_jax import errors
 _EPILOG = """\
 first steps:
   flan-jax tasks                    what there is to train and evaluate on
-  flan-jax show capitals            how its examples read
+  flan-jax show mini_capitals       how its examples read
   flan-jax train --gin_file=gin/examples/mini.gin --gin.MODEL_DIR=runs/mini
   flan-jax eval --checkpoint=runs/mini --output=runs/mini/eval
 

@@ -96,7 +96,7 @@ def test_mixtures_are_found(installed):
   command, cwd, environment = installed
   listed = json.loads(_run([*command, 'tasks', '--json'], cwd, **environment))
   names = {entry['name'] for entry in listed['datasets']}
-  assert {'rte', 'capitals'} <= names
+  assert {'rte', 'mini_capitals'} <= names
   assert {'mini', 'flan2021'} <= {m['name'] for m in listed['mixtures']}
 
 
