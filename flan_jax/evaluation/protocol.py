@@ -1,0 +1,247 @@
+"""The protocol: the same rows under every template, to every system.
+
+Systems are the tuned model, the untuned one, and the majority class. What they
+say is scored here; `summary` averages it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+from typing import Any, Protocol
+
+from flan_jax.data import examples as examples_lib
+from flan_jax.data import specs
+from flan_jax.data import tasks
+from flan_jax.data import templates
+from flan_jax.evaluation import plan
+from flan_jax.evaluation import scoring
+from flan_jax.evaluation import summary
+import numpy as np
+
+Progress = Callable[[int], Any]
+# Answers examples in their order; True asks it to rank their options, False to
+# write text.
+Answering = Callable[
+    [Sequence[examples_lib.Example], bool, Progress],
+    Sequence[scoring.Answer],
+]
+
+# Answers of the training split are counted on at most this many rows.
+_MAJORITY_ROWS = 10_000
+# Examples that are rendered or answered at once, over all tasks: enough to
+# fill batches of like lengths, and to see progress.
+_BLOCK = 4096
+
+
+class Store(Protocol):
+  """What reading needs of `rows.RowStore`."""
+
+  def open(self, dataset: specs.Dataset, split: str) -> templates.Rows:
+    ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rendering:
+  """Which examples are asked, and how they are rendered.
+
+  Attributes:
+    split: The split that is evaluated.
+    limit: The most rows of a dataset; None for all.
+    seed: Chooses rows, exemplars and the order of random options.
+    count_tokens: Counts a text's tokens, as `templates.Renderer` wants it.
+    max_inputs: The tokens that fit.
+  """
+
+  split: str = 'test'
+  limit: int | None = None
+  seed: int = 0
+  count_tokens: Callable[[str], int] | None = None
+  max_inputs: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """One dataset under one template: what to ask, and what most answer."""
+
+  item: plan.Item
+  examples: list[examples_lib.Example]
+  majority: scoring.Majority
+
+
+def read(
+    planned: Sequence[plan.Item],
+    store: Store,
+    rendering: Rendering,
+    progress: Progress = lambda count: None,
+) -> list[Work]:
+  """Renders what is to be asked, and counts the training split's answers.
+
+  Args:
+    planned: What to evaluate.
+    store: Where rows are.
+    rendering: Which rows, and how.
+    progress: Called with the number of finished items.
+
+  Raises:
+    UserError: Data is missing, or a dataset has no such split.
+  """
+  work = []
+  for name, items in plan.by_dataset(planned).items():
+    dataset = items[0].dataset
+    asked = store.open(dataset, rendering.split)
+    rows = plan.subset(name, len(asked), rendering.limit, rendering.seed)
+    # A dataset that only has a test split has no better majority than its own.
+    trained = store.open(
+        dataset, 'train' if 'train' in dataset.splits else rendering.split
+    )
+    for item in items:
+      renderer = templates.Renderer(
+          item.task,
+          asked,
+          seed=rendering.seed,
+          count_tokens=rendering.count_tokens,
+          max_inputs=rendering.max_inputs,
+          exemplars=trained if item.task.setting.shots else None,
+      )
+      work.append(
+          Work(
+              item,
+              list(_blocks(renderer, rows)),
+              _majority(item, trained, rendering.seed),
+          )
+      )
+      progress(1)
+  return work
+
+
+def _blocks(
+    renderer: templates.Renderer, rows: np.ndarray
+) -> Iterator[examples_lib.Example]:
+  for start in range(0, len(rows), _BLOCK):
+    block = rows[start : start + _BLOCK]
+    yield from renderer.render(block, np.zeros_like(block))
+
+
+def _majority(
+    item: plan.Item, trained: templates.Rows, seed: int
+) -> scoring.Majority:
+  setting = dataclasses.replace(item.task.setting, shots=0)
+  renderer = templates.Renderer(
+      tasks.create(item.dataset, setting), trained, seed=seed
+  )
+  rows = plan.subset(item.dataset.name, len(trained), _MAJORITY_ROWS, seed)
+  return scoring.Majority.of(_blocks(renderer, rows), item.classes)
+
+
+def answer(
+    work: Sequence[Work], answering: Answering, progress: Progress
+) -> list[list[scoring.Answer]]:
+  """Puts everything to one system.
+
+  Tasks are mixed, ranked ones and others apart, so that batches are full
+  however small the tasks are.
+
+  Args:
+    work: What to ask.
+    answering: The system.
+    progress: Called with numbers of finished examples.
+
+  Returns:
+    The answers of each task, in the order of its examples.
+  """
+  answers: list[list[scoring.Answer]] = [[] for _ in work]
+  for ranked in (True, False):
+    places = [
+        (place, example)
+        for place, each in enumerate(work)
+        if (each.item.how == 'rank') == ranked
+        for example in each.examples
+    ]
+    for start in range(0, len(places), _BLOCK):
+      block = places[start : start + _BLOCK]
+      said = answering([example for _, example in block], ranked, progress)
+      for (place, _), each_said in zip(block, said, strict=True):
+        answers[place].append(each_said)
+  return answers
+
+
+def majority_answers(work: Sequence[Work]) -> list[list[scoring.Answer]]:
+  """Returns what the majority class says to everything."""
+  return [
+      [each.majority.answer(example) for example in each.examples]
+      for each in work
+  ]
+
+
+def score(
+    work: Sequence[Work],
+    answers: Mapping[str, Sequence[Sequence[scoring.Answer]]],
+) -> list[summary.TaskScores]:
+  """Scores every system on every task.
+
+  Args:
+    work: What was asked.
+    answers: By system, what `answer` returned.
+  """
+  scored = []
+  for place, each in enumerate(work):
+    item = each.item
+    scored.append(
+        summary.TaskScores(
+            task=item.task.name,
+            dataset=item.dataset.name,
+            cluster=item.dataset.cluster,
+            collection=item.dataset.collection,
+            template=item.template,
+            group=item.group,
+            how=item.how,
+            metric=scoring.main_value(item.dataset.metrics, item.how),
+            headline=scoring.HEADLINE[item.how],
+            examples=len(each.examples),
+            classes=item.classes,
+            metrics=tuple(item.dataset.metrics),
+            scores={
+                system: scoring.score(
+                    each.examples,
+                    said[place],
+                    item.dataset.metrics,
+                    item.how,
+                    item.classes,
+                )
+                for system, said in answers.items()
+            },
+        )
+    )
+  return scored
+
+
+def lines(
+    work: Sequence[Work],
+    answers: Mapping[str, Sequence[Sequence[scoring.Answer]]],
+) -> Iterator[dict[str, Any]]:
+  """Yields the lines of the predictions file: all that scoring needs.
+
+  A line holds task, dataset, template, group, row_id, inputs, targets,
+  references, options, answer_index, and by system in 'answers': text,
+  option_index, score, option_scores and right.
+  """
+  for place, each in enumerate(work):
+    for number, example in enumerate(each.examples):
+      yield {
+          'task': example.task,
+          'dataset': each.item.dataset.name,
+          'template': example.template,
+          'group': each.item.group,
+          'row_id': example.row_id,
+          'inputs': example.inputs,
+          'targets': example.targets,
+          'references': list(scoring.accepted(example)),
+          'options': None if example.options is None else list(example.options),
+          'answer_index': example.answer_index,
+          'answers': {
+              system: {
+                  **dataclasses.asdict(said[place][number]),
+                  'right': scoring.is_right(example, said[place][number]),
+              }
+              for system, said in answers.items()
+          },
+      }

@@ -1,0 +1,174 @@
+'use strict';
+// The browser of predictions and the folding tables. Whatever a model wrote
+// goes into the page as text (textContent), never as markup. The choice of
+// filters is in the address after '#', so that a view can be shared.
+(() => {
+  const PAGE = 10;
+  const data = JSON.parse(document.getElementById('data').textContent);
+  const byId = (id) => document.getElementById(id);
+  const make = (tag, text, name) => {
+    const element = document.createElement(tag);
+    if (text !== undefined) element.textContent = text;
+    if (name) element.className = name;
+    return element;
+  };
+
+  // Tables: the rows of a dataset's templates fold away under it.
+  const folds = [...document.querySelectorAll('.fold')];
+  const fold = (button, open) => {
+    button.setAttribute('aria-expanded', String(open));
+    for (const row of button.closest('tbody').querySelectorAll('.template')) {
+      row.hidden = !open;
+    }
+  };
+  for (const button of folds) {
+    fold(button, false);
+    button.addEventListener('click', () => {
+      fold(button, button.getAttribute('aria-expanded') !== 'true');
+    });
+  }
+  const unfold = byId('unfold');
+  unfold.hidden = folds.length === 0;
+  unfold.addEventListener('click', () => {
+    const open = unfold.getAttribute('aria-expanded') !== 'true';
+    unfold.setAttribute('aria-expanded', String(open));
+    unfold.textContent = open ? 'Hide templates' : 'Show every template';
+    for (const button of folds) fold(button, open);
+  });
+
+  // Predictions.
+  const state = { verdict: 'all', dataset: '', group: '', text: '' };
+  let shown = PAGE;
+  const said = (sample, system) => sample.answers[system];
+  const verdicts = {
+    all: () => true,
+    right: (sample) => said(sample, 'tuned').right,
+    wrong: (sample) => !said(sample, 'tuned').right,
+    gained: (sample) => said(sample, 'tuned').right &&
+        said(sample, 'untuned') && !said(sample, 'untuned').right,
+  };
+  const texts = (sample) => [
+    sample.inputs,
+    ...sample.references,
+    ...Object.values(sample.answers).map((answer) => answer.text),
+  ];
+  const matches = (sample) =>
+    verdicts[state.verdict](sample) &&
+    (!state.dataset || sample.dataset === state.dataset) &&
+    (!state.group || sample.group === state.group) &&
+    (!state.text || texts(sample).some(
+      (text) => text.toLowerCase().includes(state.text.toLowerCase())));
+
+  const addAnswer = (list, name, text, mark) => {
+    list.append(make('dt', name));
+    const value = text ? make('dd', text) : make('dd', 'nothing', 'empty');
+    if (mark !== undefined) {
+      const sign = mark ? ' ✓' : ' ✗';
+      const element = make('span', sign, mark ? 'ok' : 'no');
+      element.title = mark ? 'right' : 'wrong';
+      value.append(element);
+    }
+    list.append(value);
+  };
+  // How likely the chosen option is among the options alone.
+  const confidence = (answer) => {
+    if (!answer.option_scores || answer.option_index < 0) return '';
+    const best = Math.max(...answer.option_scores);
+    const parts = answer.option_scores.map((score) => Math.exp(score - best));
+    const share = parts[answer.option_index] /
+        parts.reduce((sum, part) => sum + part, 0);
+    return ` (${Math.round(100 * share)}% of the options' probability)`;
+  };
+  const card = (sample) => {
+    const tuned = said(sample, 'tuned');
+    const item = make('li', undefined, `card ${tuned.right ? 'right' : ''}`);
+    const header = make('header');
+    header.append(
+      make('h3', sample.dataset),
+      make('span', sample.template || 'no template'),
+      make('span', data.groups[sample.group]),
+      make('span', tuned.right ? '✓ right' : '✗ wrong', 'mark'));
+    const inputs = make('pre', sample.inputs);
+    inputs.tabIndex = 0;
+    const answers = make('dl', undefined, 'answers');
+    addAnswer(answers, sample.references.length > 1 ? 'Accepted' : 'Answer',
+      sample.references.join(' | '));
+    for (const [system, answer] of Object.entries(sample.answers)) {
+      addAnswer(answers, data.systems[system],
+        answer.text && answer.text + confidence(answer), answer.right);
+    }
+    item.append(header, inputs, answers);
+    return item;
+  };
+
+  const draw = () => {
+    const found = data.samples.filter(matches);
+    byId('cards').replaceChildren(...found.slice(0, shown).map(card));
+    byId('count').textContent = found.length === 0 ?
+      'No prediction fits.' :
+      `${Math.min(shown, found.length)} of ${found.length} predictions shown`;
+    byId('more').hidden = found.length <= shown;
+    for (const button of document.querySelectorAll('[data-verdict]')) {
+      button.setAttribute(
+        'aria-pressed', String(button.dataset.verdict === state.verdict));
+    }
+    byId('dataset').value = state.dataset;
+    byId('group').value = state.group;
+    if (byId('text').value !== state.text) byId('text').value = state.text;
+  };
+  const change = (changes) => {
+    Object.assign(state, changes);
+    shown = PAGE;
+    const kept = Object.entries(state)
+      .filter(([key, value]) => value && value !== (key === 'verdict' && 'all'));
+    const hash = new URLSearchParams(kept).toString();
+    // replaceState is refused for files in some browsers; the view still works.
+    try {
+      history.replaceState(null, '', hash ? `#${hash}` : '#samples');
+    } catch (error) {
+      if (error.name !== 'SecurityError') throw error;
+    }
+    draw();
+  };
+  const readHash = () => {
+    const given = new URLSearchParams(location.hash.slice(1));
+    for (const key of Object.keys(state)) state[key] = given.get(key) ?? '';
+    if (!Object.hasOwn(verdicts, state.verdict)) state.verdict = 'all';
+    if (!data.datasets.includes(state.dataset)) state.dataset = '';
+    if (!Object.hasOwn(data.groups, state.group)) state.group = '';
+    shown = PAGE;
+    draw();
+    if ([...given.keys()].some((key) => Object.hasOwn(state, key))) {
+      byId('samples').scrollIntoView();
+    }
+  };
+
+  byId('dataset').append(
+    new Option('all datasets', ''),
+    ...data.datasets.map((name) => new Option(name, name)));
+  byId('group').append(
+    new Option('all templates', ''),
+    ...Object.entries(data.groups).map(
+      ([key, name]) => new Option(name, key)));
+  for (const button of document.querySelectorAll('[data-verdict]')) {
+    button.hidden = button.dataset.verdict === 'gained' &&
+      !Object.hasOwn(data.systems, 'untuned');
+    button.addEventListener(
+      'click', () => change({ verdict: button.dataset.verdict }));
+  }
+  byId('dataset').addEventListener(
+    'change', (event) => change({ dataset: event.target.value }));
+  byId('group').addEventListener(
+    'change', (event) => change({ group: event.target.value }));
+  byId('text').addEventListener(
+    'input', (event) => change({ text: event.target.value }));
+  byId('filters').addEventListener(
+    'submit', (event) => event.preventDefault());
+  byId('more').addEventListener('click', () => {
+    shown += PAGE;
+    draw();
+  });
+  window.addEventListener('hashchange', readHash);
+  byId('browser').hidden = false;
+  readHash();
+})();
