@@ -22,6 +22,7 @@ from flan_jax.checkpoints import layout
 from flan_jax.checkpoints import runs
 from flan_jax.models import config as model_configs
 from flan_jax.models import interface
+from flan_jax.models import naming
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
@@ -37,22 +38,18 @@ class Checkpointer:
   Writing goes on in the background: `save` returns once the arrays are copied.
   """
 
-  def __init__(
-      self, directory: str | os.PathLike[str], model: interface.Model, keep: int
-  ):
+  def __init__(self, directory: str | os.PathLike[str], keep: int):
     """Opens a MODEL_DIR, and clears away what an interrupted write left there.
 
     Args:
       directory: The MODEL_DIR.
-      model: The model, which knows how its parameters are stacked.
       keep: How many checkpoints stay; checkpoint_0, the untuned model, stays
         beside them.
     """
     self._directory = pathlib.Path(directory).absolute()
-    self._model = model
     self._flatten = jax.jit(
         lambda trees: {
-            name: layout.nest(layout.flatten(model, tree))
+            name: naming.unflatten(layout.flatten(tree))
             for name, tree in trees.items()
         }
     )
@@ -137,7 +134,7 @@ class Checkpointer:
     """
     path = runs.step_path(self._directory, step)
     arrays = [
-        _restore(path / name, self._model, tree)
+        _restore(path / name, tree)
         for name, tree in ((_PARAMS, params), (_OPTIMIZER, optimizer))
     ]
     position = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(
@@ -226,7 +223,6 @@ def load_params(
   directory, step = runs.locate(path)
   return _restore(
       runs.step_path(directory, step) / _PARAMS,
-      model,
       abstract_params(model, mesh),
   )
 
@@ -247,15 +243,15 @@ def abstract_params(model: interface.Model, mesh: jax.sharding.Mesh) -> Any:
   )
 
 
-def _restore(path: pathlib.Path, model: interface.Model, tree: Any) -> Any:
+def _restore(path: pathlib.Path, tree: Any) -> Any:
   """Reads one item of a checkpoint as `tree` describes it."""
-  wanted = layout.abstract(model, tree)
+  wanted = layout.flatten(tree)
   checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
   handler = ocp.PyTreeCheckpointHandler()
-  saved = layout.unnest(handler.metadata(path.absolute()).tree)
+  saved = naming.flatten(handler.metadata(path.absolute()).tree)
   _compare(path, {name: leaf.shape for name, leaf in saved.items()}, wanted)
-  nested = layout.nest(wanted)
-  flat = layout.unnest(
+  nested = naming.unflatten(wanted)
+  flat = naming.flatten(
       checkpointer.restore(
           path.absolute(),
           args=ocp.args.PyTreeRestore(
@@ -265,7 +261,7 @@ def _restore(path: pathlib.Path, model: interface.Model, tree: Any) -> Any:
       )
   )
   stack = jax.jit(
-      lambda flat: layout.unflatten(model, flat, tree),
+      lambda flat: layout.unflatten(flat, tree),
       out_shardings=jax.tree.map(lambda leaf: leaf.sharding, tree),
   )
   return stack(flat)
