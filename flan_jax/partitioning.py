@@ -236,9 +236,16 @@ def is_names(leaf: Any) -> bool:
   )
 
 
-def batch_divisor(mesh: 'jax.sharding.Mesh') -> int:
-  """Returns what the number of rows of a global batch must be a multiple of."""
-  return math.prod(mesh.shape[axis] for axis in RULES['batch'])
+def batch_divisor(mesh: 'jax.sharding.Mesh | None' = None) -> int:
+  """Returns what the number of rows of a global batch must be a multiple of.
+
+  Args:
+    mesh: The mesh; None is the one in use, and 1 is returned if there is none.
+  """
+  import jax
+
+  shape = (jax.sharding.get_abstract_mesh() if mesh is None else mesh).shape
+  return math.prod(shape.get(axis, 1) for axis in RULES['batch'])
 
 
 def batch_sharding(mesh: 'jax.sharding.Mesh') -> 'jax.sharding.NamedSharding':

@@ -1,0 +1,209 @@
+"""T5's attention: no scaling by the head's width, relative position buckets.
+
+Shape letters are those of layers.py.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from flan_jax import partitioning
+from flan_jax.models import layers
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Finite, so that a row that may attend to nothing (padding) stays finite too.
+MASKED = -1e10
+
+_HEADS = ('batch', 'length', 'heads', 'kv')
+
+
+class KeyValue(NamedTuple):
+  """Keys and values [B, S, H, D], or [layers, B, S, H, D] of a whole stack."""
+
+  key: jax.Array
+  value: jax.Array
+
+
+def buckets(
+    max_length: int, num_buckets: int, max_distance: int, bidirectional: bool
+) -> np.ndarray:
+  """Returns the bucket of each distance from -max_length to max_length.
+
+  The distance is the key's position minus the query's. Half of the buckets are
+  for exact small distances; the other half widen logarithmically up to
+  `max_distance`. If `bidirectional`, keys after the query have the upper half
+  of all buckets to themselves, otherwise they share bucket 0 (they are masked).
+  arXiv 1910.10683, section 2.1; rounded as T5X does, in float32.
+
+  Returns:
+    int32 [2 * max_length + 1]; the distance d is at index d + max_length.
+  """
+  distance = np.arange(-max_length, max_length + 1, dtype=np.int32)
+  bucket = np.zeros_like(distance)
+  if bidirectional:
+    num_buckets //= 2
+    bucket += np.where(distance > 0, num_buckets, 0).astype(np.int32)
+    back = np.abs(distance)
+  else:
+    back = np.maximum(-distance, 0)
+  exact = num_buckets // 2
+  # The epsilon keeps the logarithm of 0 finite; such entries are not used.
+  ratio = back.astype(np.float32) / exact + np.finfo(np.float32).eps
+  widening = np.log(ratio) / math.log(max_distance / exact)
+  large = exact + (widening * (num_buckets - exact)).astype(np.int32)
+  large = np.minimum(large, num_buckets - 1)
+  return bucket + np.where(back < exact, back, large)
+
+
+class RelativePositionBias(nn.Module):
+  """What each head adds to its logits, by distance; one table a stack."""
+
+  num_heads: int
+  num_buckets: int
+  max_distance: int
+  bidirectional: bool
+
+  def setup(self):
+    self.rel_embedding = layers.parameter(
+        self,
+        'rel_embedding',
+        nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
+        ('heads', 'relpos_buckets'),
+        (self.num_heads, self.num_buckets),
+    )
+
+  def _by_distance(self, length: int) -> jax.Array:
+    """Returns float32 [H, 2 * length + 1], from distance -length to length."""
+    table = buckets(
+        length, self.num_buckets, self.max_distance, self.bidirectional
+    )
+    return jnp.take(self.rel_embedding, table, axis=1)
+
+  def __call__(self, length: int) -> jax.Array:
+    """Returns float32 [H, T, T] for queries and keys of the same length.
+
+    As in T5X, distances are those of array indices. In a packed row this is
+    the distance of positions wherever attention is not masked.
+    """
+    bias_HxN = self._by_distance(length)
+    # Row i of the result is the vector moved right by i. Writing the vector,
+    # with one entry more than a row, over and over into shorter rows moves it
+    # so, and its gradient is a plain sum; a gather's would be a scatter of T x
+    # T entries into a small table.
+    around_HxP = jnp.concatenate(
+        [bias_HxN[:, length : 2 * length], bias_HxN[:, :length]], axis=1
+    )
+    period = 2 * length
+    flat = jnp.broadcast_to(
+        around_HxP[:, None], (self.num_heads, length, period)
+    ).reshape(self.num_heads, length * period)
+    skewed = flat[:, : length * (period - 1)].reshape(
+        self.num_heads, length, period - 1
+    )
+    return skewed[:, :, :length]
+
+  def of_query(self, position: jax.Array, length: int) -> jax.Array:
+    """Returns float32 [H, 1, length]: the row of the query at `position`."""
+    bias_HxN = self._by_distance(length)
+    row_HxS = jax.lax.dynamic_slice_in_dim(
+        bias_HxN, length - position, length, axis=1
+    )
+    return row_HxS[:, None]
+
+
+def dot_product_attention(
+    query_BxTxHxD: jax.Array,
+    memory: KeyValue,
+    mask_Bx1xTxS: jax.Array,
+    bias_HxTxS: jax.Array | None,
+) -> jax.Array:
+  """Returns attention weights float32 [B, H, T, S].
+
+  Args:
+    query_BxTxHxD: Queries.
+    memory: Keys and values [B, S, H, D].
+    mask_Bx1xTxS: bool, True where the query may attend; may broadcast.
+    bias_HxTxS: float32, added to the logits.
+  """
+  logits_BxHxTxS = layers.einsum_to_float32(
+      'bthd,bshd->bhts', query_BxTxHxD, memory.key
+  )
+  # The mask is added, not selected by: a sum keeps nothing for its gradient.
+  logits_BxHxTxS += jnp.where(mask_Bx1xTxS, 0.0, MASKED)
+  if bias_HxTxS is not None:
+    logits_BxHxTxS += bias_HxTxS
+  return jax.nn.softmax(logits_BxHxTxS, axis=-1)
+
+
+class MultiHeadAttention(nn.Module):
+  """Multi-head attention with kernels [E, H * D], as T5X stores them."""
+
+  num_heads: int
+  head_dim: int
+  emb_dim: int
+  dropout_rate: float
+  dtype: Any
+
+  def setup(self):
+    def query_init(*args):
+      # T5 puts the usual 1 / sqrt(D) here and not into the forward pass.
+      return layers.ATTENTION_INIT(*args) / self.head_dim**0.5
+
+    def heads(init):
+      return layers.Dense(
+          self.num_heads * self.head_dim,
+          ('embed', 'joined_kv'),
+          self.dtype,
+          kernel_init=init,
+      )
+
+    self.query = heads(query_init)
+    self.key = heads(layers.ATTENTION_INIT)
+    self.value = heads(layers.ATTENTION_INIT)
+    self.out = layers.Dense(
+        self.emb_dim,
+        ('joined_kv', 'embed'),
+        self.dtype,
+        kernel_init=layers.ATTENTION_INIT,
+    )
+
+  def memory(self, x_BxSxE: jax.Array) -> KeyValue:
+    """Returns the keys and values of `x_BxSxE`."""
+    return KeyValue(
+        self._split(self.key(x_BxSxE)), self._split(self.value(x_BxSxE))
+    )
+
+  def __call__(
+      self,
+      x_BxTxE: jax.Array,
+      memory: KeyValue,
+      mask_Bx1xTxS: jax.Array,
+      bias_HxTxS: jax.Array | None = None,
+  ) -> jax.Array:
+    """Returns what `x_BxTxE` finds in `memory`, [B, T, E].
+
+    Args:
+      x_BxTxE: What queries are made of.
+      memory: What `memory` returned.
+      mask_Bx1xTxS: bool, True where the query may attend; may broadcast.
+      bias_HxTxS: float32, added to the logits.
+    """
+    query_BxTxHxD = self._split(self.query(x_BxTxE))
+    weights_BxHxTxS = dot_product_attention(
+        query_BxTxHxD, memory, mask_Bx1xTxS, bias_HxTxS
+    ).astype(self.dtype)
+    weights_BxHxTxS = layers.dropout(self, weights_BxHxTxS, self.dropout_rate)
+    found_BxTxHxD = jnp.einsum('bhts,bshd->bthd', weights_BxHxTxS, memory.value)
+    return self.out(self._join(found_BxTxHxD))
+
+  def _split(self, x_BxTxJ: jax.Array) -> jax.Array:
+    x_BxTxHxD = x_BxTxJ.reshape(
+        *x_BxTxJ.shape[:-1], self.num_heads, self.head_dim
+    )
+    return partitioning.constrain(x_BxTxHxD, _HEADS)
+
+  def _join(self, x_BxTxHxD: jax.Array) -> jax.Array:
+    x_BxTxHxD = partitioning.constrain(x_BxTxHxD, _HEADS)
+    return x_BxTxHxD.reshape(*x_BxTxHxD.shape[:-2], -1)

@@ -1,0 +1,205 @@
+"""The parts of a T5 1.1 layer other than attention.
+
+Shape letters, here and in all of models/: B batch, T and S lengths (S is what
+is attended to), E residual width (`emb_dim`), M feed-forward width (`mlp_dim`),
+H heads, D width of a head, V vocabulary.
+
+Parameters are float32 and carry T5X's names and logical axes; they are cast to
+the module's dtype where they are used.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+import operator
+import string
+from typing import Any, cast
+
+from flan_jax import partitioning
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+Initializer = Callable[..., jax.Array]
+
+# T5X's: without these exact scales Adafactor's relative steps would not be the
+# same (`t5x.examples.t5.layers`).
+ATTENTION_INIT = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
+DENSE_INIT = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
+EMBEDDING_INIT = nn.initializers.normal(stddev=1.0)
+
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    # T5 1.1's GELU is the tanh approximation.
+    'gelu': functools.partial(jax.nn.gelu, approximate=True),
+    'linear': lambda x: x,
+    'relu': jax.nn.relu,
+    'silu': jax.nn.silu,
+}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def einsum_to_float32(subscripts: str, x: jax.Array, y: jax.Array) -> jax.Array:
+  """Returns the einsum of two arrays, summed and returned in float32.
+
+  The gradient is rounded to the operands' dtype before it is multiplied with
+  them. Autodiff would multiply a float32 gradient with a bfloat16 operand,
+  which runs at float32's speed.
+  """
+  return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32)
+
+
+def _einsum_fwd(subscripts, x, y):
+  return einsum_to_float32(subscripts, x, y), (x, y)
+
+
+def _einsum_bwd(subscripts, residuals, gradient):
+  x, y = residuals
+  x_axes, y_axes, out_axes = subscripts.replace('->', ',').split(',')
+  return (
+      jnp.einsum(
+          f'{out_axes},{y_axes}->{x_axes}', gradient.astype(y.dtype), y
+      ).astype(x.dtype),
+      jnp.einsum(
+          f'{out_axes},{x_axes}->{y_axes}', gradient.astype(x.dtype), x
+      ).astype(y.dtype),
+  )
+
+
+einsum_to_float32.defvjp(_einsum_fwd, _einsum_bwd)
+
+
+def dropout(
+    module: nn.Module, x: jax.Array, rate: float, *, axis: int | None = -2
+) -> jax.Array:
+  """Returns `x` with a share of its entries zeroed, the others scaled up.
+
+  Args:
+    module: Whose 'dropout' stream of random numbers is drawn from.
+    x: Any shape.
+    rate: The share; at 0 nothing is drawn.
+    axis: Along this axis all entries share their fate. T5 does so along the
+      length; None is: each entry for itself.
+  """
+  if not rate:
+    return x
+  shape = list(x.shape)
+  if axis is not None:
+    shape[axis] = 1
+  keep = jax.random.bernoulli(module.make_rng('dropout'), 1 - rate, shape)
+  return x * (keep.astype(x.dtype) / (1 - rate))
+
+
+def parameter(
+    module: nn.Module,
+    name: str,
+    init: Initializer,
+    axes: tuple[str, ...],
+    shape: tuple[int, ...],
+) -> jax.Array:
+  """Returns the module's float32 parameter, declared with logical axes."""
+  boxed_init = nn.with_logical_partitioning(init, axes)
+  # Flax declares the box as the result, but gives what is inside.
+  return cast(jax.Array, module.param(name, boxed_init, shape, jnp.float32))
+
+
+class RMSNorm(nn.Module):
+  """T5's layer norm: no mean, no bias (arXiv 1910.07467). In float32."""
+
+  dtype: Any
+  epsilon: float = 1e-6
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    scale = parameter(
+        self, 'scale', nn.initializers.ones, ('embed',), (x.shape[-1],)
+    )
+    x = x.astype(jnp.float32)
+    square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    return (x * jax.lax.rsqrt(square + self.epsilon) * scale).astype(self.dtype)
+
+
+class Dense(nn.Module):
+  """A product with a kernel [in, out], without bias.
+
+  Attributes:
+    features: out.
+    axes: The logical names of the kernel's two axes.
+    dtype: What is multiplied.
+    kernel_init: Called with the kernel's two-dimensional shape.
+    to_float32: Whether the result stays in float32 whatever `dtype` is.
+  """
+
+  features: int
+  axes: tuple[str, str]
+  dtype: Any
+  kernel_init: Initializer = DENSE_INIT
+  to_float32: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (x.shape[-1], self.features)
+    kernel = parameter(self, 'kernel', self.kernel_init, self.axes, shape)
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    if self.to_float32 and self.dtype != jnp.float32:
+      rows = string.ascii_lowercase[: x.ndim - 1]
+      return einsum_to_float32(f'{rows}y,yz->{rows}z', x, kernel)
+    return x @ kernel
+
+
+class Embed(nn.Module):
+  """The table of token vectors, which encoder and decoder share."""
+
+  vocab_size: int
+  emb_dim: int
+  dtype: Any
+
+  def setup(self):
+    self.embedding = parameter(
+        self,
+        'embedding',
+        EMBEDDING_INIT,
+        ('vocab', 'embed'),
+        (self.vocab_size, self.emb_dim),
+    )
+
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Returns the vectors of int32 tokens, [..., E]."""
+    return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+
+  def logits(self, x: jax.Array) -> jax.Array:
+    """Returns float32 logits [..., V] by the table itself (T5 1.0)."""
+    # T5X divides by the root of the width, because the table's entries have
+    # variance 1.
+    return (x.astype(jnp.float32) @ self.embedding.T) / self.emb_dim**0.5
+
+
+class MlpBlock(nn.Module):
+  """The feed-forward block, gated where there are several activations.
+
+  Returns float32, whatever `dtype` is: the sum over M is where T5's values grow
+  largest.
+  """
+
+  mlp_dim: int
+  activations: Sequence[str]
+  dropout_rate: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x_BxTxE: jax.Array) -> jax.Array:
+    branches = []
+    for i, activation in enumerate(self.activations):
+      name = 'wi' if len(self.activations) == 1 else f'wi_{i}'
+      branch = Dense(self.mlp_dim, ('embed', 'mlp'), self.dtype, name=name)
+      branches.append(_ACTIVATIONS[activation](branch(x_BxTxE)))
+    hidden_BxTxM = functools.reduce(operator.mul, branches)
+    hidden_BxTxM = dropout(self, hidden_BxTxM, self.dropout_rate)
+    hidden_BxTxM = partitioning.constrain(
+        hidden_BxTxM, ('batch', 'length', 'mlp')
+    )
+    return Dense(
+        x_BxTxE.shape[-1],
+        ('mlp', 'embed'),
+        self.dtype,
+        to_float32=True,
+        name='wo',
+    )(hidden_BxTxM)

@@ -1,0 +1,342 @@
+"""The Linen modules of the encoder-decoder; encoder_decoder.py wraps them.
+
+Layers are scanned: traced once, and their parameters stacked on axis 0 under
+the name `layers`. Nothing here is stateful; caches go in and come out.
+
+Shape letters are those of layers.py.
+"""
+
+from typing import Any, NamedTuple
+
+from flan_jax import partitioning
+from flan_jax.models import attention
+from flan_jax.models import config as config_lib
+from flan_jax.models import layers
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+_RESIDUAL = ('batch', 'length', 'hidden')
+
+
+class Segments(NamedTuple):
+  """Which packed example each place belongs to, int32; 0 is padding.
+
+  Attributes:
+    query_BxT: Of the queries.
+    key_BxS: Of what they attend to.
+  """
+
+  query_BxT: jax.Array
+  key_BxS: jax.Array
+
+  def mask(self, *, causal: bool = False) -> jax.Array:
+    """Returns bool [B, 1, T, S]: same segment, and not later if `causal`.
+
+    It is made in each layer anew: a comparison that XLA fuses costs less than
+    an array of this size that is kept.
+    """
+    same_BxTxS = self.query_BxT[:, :, None] == self.key_BxS[:, None, :]
+    if causal:
+      length = self.query_BxT.shape[1]
+      same_BxTxS &= jnp.tri(length, dtype=bool)
+    return same_BxTxS[:, None]
+
+
+def _norm(config: config_lib.EncoderDecoderConfig, name: str) -> layers.RMSNorm:
+  return layers.RMSNorm(dtype=jnp.dtype(config.dtype), name=name)
+
+
+def _attention(
+    config: config_lib.EncoderDecoderConfig, train: bool, name: str
+) -> attention.MultiHeadAttention:
+  return attention.MultiHeadAttention(
+      num_heads=config.num_heads,
+      head_dim=config.head_dim,
+      emb_dim=config.emb_dim,
+      dropout_rate=config.dropout_rate if train else 0.0,
+      dtype=jnp.dtype(config.dtype),
+      name=name,
+  )
+
+
+def _mlp(
+    config: config_lib.EncoderDecoderConfig, train: bool
+) -> layers.MlpBlock:
+  return layers.MlpBlock(
+      mlp_dim=config.mlp_dim,
+      activations=config.mlp_activations,
+      dropout_rate=config.dropout_rate if train else 0.0,
+      dtype=jnp.dtype(config.dtype),
+      name='mlp',
+  )
+
+
+def _relative_bias(
+    config: config_lib.EncoderDecoderConfig, bidirectional: bool
+) -> attention.RelativePositionBias:
+  return attention.RelativePositionBias(
+      num_heads=config.num_heads,
+      num_buckets=config.relative_attention_num_buckets,
+      max_distance=config.relative_attention_max_distance,
+      bidirectional=bidirectional,
+      name='relpos_bias',
+  )
+
+
+class _Block(nn.Module):
+  """What an encoder's and a decoder's layer share."""
+
+  config: config_lib.EncoderDecoderConfig
+  train: bool
+
+  def drop(self, x: jax.Array) -> jax.Array:
+    """Applies dropout along the length, while training."""
+    rate = self.config.dropout_rate if self.train else 0.0
+    return layers.dropout(self, x, rate)
+
+  def add(self, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Returns the residual stream after a block's output, in x's dtype.
+
+    Where `y` is float32 the sum is too, and is rounded once.
+    """
+    total = (x + self.drop(y)).astype(x.dtype)
+    return partitioning.constrain(total, _RESIDUAL)
+
+
+class EncoderLayer(_Block):
+  """Self-attention and feed-forward, each on the norm of the residual."""
+
+  @nn.compact
+  def __call__(
+      self, x_BxTxE: jax.Array, segments: Segments, bias_HxTxS: jax.Array
+  ) -> tuple[jax.Array, None]:
+    config = self.config
+    attend = _attention(config, self.train, 'attention')
+    y_BxTxE = _norm(config, 'pre_attention_layer_norm')(x_BxTxE)
+    y_BxTxE = attend(
+        y_BxTxE, attend.memory(y_BxTxE), segments.mask(), bias_HxTxS
+    )
+    x_BxTxE = self.add(x_BxTxE, y_BxTxE)
+    y_BxTxE = _norm(config, 'pre_mlp_layer_norm')(x_BxTxE)
+    return self.add(x_BxTxE, _mlp(config, self.train)(y_BxTxE)), None
+
+
+class DecoderLayer(_Block):
+  """Self-attention, attention to the encoder's output, and feed-forward."""
+
+  @nn.compact
+  def __call__(
+      self,
+      x_BxTxE: jax.Array,
+      past: attention.KeyValue | None,
+      cross: attention.KeyValue | None,
+      encoded_BxSxE: jax.Array | None,
+      position: jax.Array | None,
+      own: Segments | None,
+      segments: Segments,
+      bias_HxTxS: jax.Array,
+  ) -> tuple[jax.Array, attention.KeyValue | None]:
+    """Returns the residual stream and, with a cache, what to add to it.
+
+    Args:
+      x_BxTxE: The residual stream; T is 1 with a cache.
+      past: This layer's cache [B, T, H, D]; None reads a whole row at once.
+      cross: This layer's keys and values of the encoder's output, or None to
+        make them from `encoded_BxSxE`.
+      encoded_BxSxE: The encoder's output where `cross` is None.
+      position: int32 scalar, the query's place in the cache.
+      own: The decoder's segments against themselves; None with a cache.
+      segments: The decoder's against the encoder's.
+      bias_HxTxS: Self-attention's bias by distance.
+    """
+    config = self.config
+    attend = _attention(config, self.train, 'self_attention')
+    y_BxTxE = _norm(config, 'pre_self_attention_layer_norm')(x_BxTxE)
+    memory = attend.memory(y_BxTxE)
+    new = None
+    if past is None or position is None:
+      assert own is not None
+      mask_Bx1xTxS = own.mask(causal=True)
+    else:
+      new = memory
+      memory = jax.tree.map(
+          lambda old, row: jax.lax.dynamic_update_slice_in_dim(
+              old, row, position, axis=1
+          ),
+          past,
+          new,
+      )
+      written_S = jnp.arange(past.key.shape[1]) <= position
+      mask_Bx1xTxS = written_S[None, None, None]
+    y_BxTxE = attend(y_BxTxE, memory, mask_Bx1xTxS, bias_HxTxS)
+    x_BxTxE = self.add(x_BxTxE, y_BxTxE)
+
+    attend = _attention(config, self.train, 'encoder_decoder_attention')
+    y_BxTxE = _norm(config, 'pre_cross_attention_layer_norm')(x_BxTxE)
+    if cross is None:
+      assert encoded_BxSxE is not None
+      cross = attend.memory(encoded_BxSxE)
+    x_BxTxE = self.add(x_BxTxE, attend(y_BxTxE, cross, segments.mask()))
+
+    y_BxTxE = _norm(config, 'pre_mlp_layer_norm')(x_BxTxE)
+    return self.add(x_BxTxE, _mlp(config, self.train)(y_BxTxE)), new
+
+
+def _scan(layer: Any, config, length: int, in_axes: tuple) -> Any:
+  """Returns the class that runs `length` layers of a class, one after another.
+
+  Args:
+    layer: The class of a layer.
+    config: Its `remat` decides what the backward pass keeps.
+    length: The number of layers.
+    in_axes: For each argument after the residual stream: 0 if each layer has
+      its own, `nn.broadcast` if all share it.
+  """
+  if config.remat == 'full':
+    # Inside a scan nothing else can merge the two computations.
+    layer = nn.remat(layer, prevent_cse=False)
+  return nn.scan(
+      layer,
+      variable_axes={'params': 0},
+      split_rngs={'params': True, 'dropout': True},
+      in_axes=in_axes,
+      length=length,
+      metadata_params={nn.PARTITION_NAME: 'layers'},
+  )
+
+
+class Encoder(_Block):
+  """The encoder's stack, from embedded tokens to its output [B, S, E]."""
+
+  @nn.compact
+  def __call__(self, x_BxSxE: jax.Array, segments: Segments) -> jax.Array:
+    config = self.config
+    bias_HxSxS = _relative_bias(config, True)(x_BxSxE.shape[1])
+    x_BxSxE = partitioning.constrain(self.drop(x_BxSxE), _RESIDUAL)
+    stack = _scan(
+        EncoderLayer,
+        config,
+        config.num_encoder_layers,
+        (nn.broadcast, nn.broadcast),
+    )(config=config, train=self.train, name='layers')
+    x_BxSxE, _ = stack(x_BxSxE, segments, bias_HxSxS)
+    x_BxSxE = _norm(config, 'encoder_norm')(x_BxSxE)
+    # Alone among T5X's places, this one drops each entry for itself.
+    rate = config.dropout_rate if self.train else 0.0
+    return layers.dropout(self, x_BxSxE, rate, axis=None)
+
+
+class Decoder(_Block):
+  """The decoder's stack, from embedded tokens to logits."""
+
+  embedder: layers.Embed
+
+  @nn.compact
+  def __call__(
+      self,
+      x_BxTxE: jax.Array,
+      own: Segments | None,
+      segments: Segments,
+      *,
+      encoded_BxSxE: jax.Array | None = None,
+      cross: attention.KeyValue | None = None,
+      past: attention.KeyValue | None = None,
+      position: jax.Array | None = None,
+  ) -> tuple[jax.Array, attention.KeyValue | None]:
+    """Returns float32 logits [B, T, V], and what to add to the cache.
+
+    Args:
+      x_BxTxE: Embedded tokens; one, with a cache.
+      own: The decoder's segments against themselves; None with a cache.
+      segments: The decoder's against the encoder's.
+      encoded_BxSxE: The encoder's output, where `cross` is None.
+      cross: Keys and values of the encoder's output, for all layers.
+      past: The cache of all layers, or None to read whole rows.
+      position: int32 scalar, the token's place in the cache.
+    """
+    config = self.config
+    relative_bias = _relative_bias(config, False)
+    if past is None or position is None:
+      bias_HxTxS = relative_bias(x_BxTxE.shape[1])
+    else:
+      bias_HxTxS = relative_bias.of_query(position, past.key.shape[2])
+    x_BxTxE = partitioning.constrain(self.drop(x_BxTxE), _RESIDUAL)
+    stack = _scan(
+        DecoderLayer,
+        config,
+        config.num_decoder_layers,
+        (0, 0) + (nn.broadcast,) * 5,
+    )(config=config, train=self.train, name='layers')
+    x_BxTxE, new = stack(
+        x_BxTxE, past, cross, encoded_BxSxE, position, own, segments, bias_HxTxS
+    )
+    x_BxTxE = self.drop(_norm(config, 'decoder_norm')(x_BxTxE))
+    if config.logits_via_embedding:
+      logits_BxTxV = self.embedder.logits(x_BxTxE)
+    else:
+      logits_BxTxV = layers.Dense(
+          config.vocab_size,
+          ('embed', 'vocab'),
+          jnp.float32,
+          name='logits_dense',
+      )(x_BxTxE)
+    return (
+        partitioning.constrain(logits_BxTxV, ('batch', 'length', 'vocab')),
+        new,
+    )
+
+
+class Transformer(nn.Module):
+  """Encoder and decoder over one table of token vectors.
+
+  Attributes:
+    config: The sizes.
+    train: Whether dropout is on; it then needs the 'dropout' random stream.
+  """
+
+  config: config_lib.EncoderDecoderConfig
+  train: bool = False
+
+  def setup(self):
+    config = self.config
+    self.token_embedder = layers.Embed(
+        config.vocab_size, config.emb_dim, jnp.dtype(config.dtype)
+    )
+    self.encoder = Encoder(config, self.train)
+    self.decoder = Decoder(config, self.train, self.token_embedder)
+
+  def encode(self, tokens_BxS: jax.Array, segments_BxS: jax.Array) -> jax.Array:
+    """Returns the encoder's output [B, S, E]."""
+    return self.encoder(
+        self.token_embedder(tokens_BxS), Segments(segments_BxS, segments_BxS)
+    )
+
+  def decode(
+      self,
+      tokens_BxT: jax.Array,
+      own: Segments | None,
+      segments: Segments,
+      **memory: Any,
+  ) -> tuple[jax.Array, attention.KeyValue | None]:
+    """Returns what `Decoder` does, for tokens; `memory` is its keywords."""
+    return self.decoder(
+        self.token_embedder(tokens_BxT), own, segments, **memory
+    )
+
+  def __call__(
+      self,
+      encoder_tokens_BxS: jax.Array,
+      encoder_segments_BxS: jax.Array,
+      decoder_tokens_BxT: jax.Array,
+      decoder_segments_BxT: jax.Array,
+  ) -> jax.Array:
+    """Returns float32 logits [B, T, V]."""
+    encoded_BxSxE = self.encode(encoder_tokens_BxS, encoder_segments_BxS)
+    logits_BxTxV, _ = self.decode(
+        decoder_tokens_BxT,
+        Segments(decoder_segments_BxT, decoder_segments_BxT),
+        Segments(decoder_segments_BxT, encoder_segments_BxS),
+        encoded_BxSxE=encoded_BxSxE,
+    )
+    return logits_BxTxV
