@@ -1,0 +1,252 @@
+"""Prepared TFDS datasets: `source: {tfds: "super_glue/rte:1.0.2"}`.
+
+The folder that TFDS wrote is read as it is: no download, no dataset code, no
+checksum. Where it is and how many rows it has is known without TensorFlow,
+which is imported when rows are read.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+from typing import Any
+
+from flan_jax import errors
+from flan_jax.data import row_types
+from flan_jax.data import specs
+from flan_jax.data.sources import base
+
+_NAME = re.compile(
+    r'(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?'
+)
+_VERSION = re.compile(r'\d+\.\d+\.\d+')
+
+
+class Tfds:
+  """A source that is a folder written by TFDS."""
+
+  seeded = False
+
+  def __init__(
+      self,
+      dataset: specs.Dataset,
+      settings: base.SourceSettings,
+      keep: pathlib.Path | None = None,
+  ):
+    del keep  # The version says what the files hold.
+    self._dataset = dataset
+    self._where = base.declared_in(dataset, 'source')
+    name = dataset.source.where
+    match = _NAME.fullmatch(name)
+    if match is None:
+      raise errors.UserError(
+          f"{self._where}: '{name}' is no TFDS name: write name:version or"
+          ' name/config:version, such as super_glue/rte:1.0.2'
+      )
+    self._name = name
+    self._parts = match.groupdict()
+    self._data_dir = data_dir(settings)
+    self._found: tuple[pathlib.Path, dict[str, int]] | None = None
+
+  @property
+  def version(self) -> str:
+    return self._folder().name
+
+  def is_split(self, name: str) -> bool:
+    return name in self._counts()
+
+  def unknown(self, name: str) -> errors.UserError:
+    known = list(self._counts())
+    return base.no_split(name, known, str(self._folder()), self._dataset)
+
+  def locate(self, split: str) -> str:
+    folder = self._folder()
+    for module in ('tensorflow', 'tensorflow_datasets'):
+      if importlib.util.find_spec(module) is None:
+        raise _not_installed(self._where, f"there is no '{module}'")
+    return str(folder)
+
+  def fingerprint(self, split: str) -> str:
+    # The counts tell a whole copy from one that was cut for a test.
+    return f'{self._name}:{self.version}:{json.dumps(self._counts())}'
+
+  def count(self, split: str) -> int | None:
+    return self._counts()[split]
+
+  def read(
+      self, split: str, skipped: base.Skipped
+  ) -> Iterator[tuple[int, base.Row]]:
+    tfds = import_tfds(self._where)
+    builder = tfds.builder_from_directory(str(self._folder()))
+    rows = builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        # One file after the other: the order that slices count in.
+        read_config=tfds.ReadConfig(interleave_cycle_length=1),
+    )
+    for number, row in enumerate(tfds.as_numpy(rows)):
+      try:
+        yield number, _plain(row)
+      except errors.UserError as error:
+        skipped.add(errors.UserError(f'{self.place(split, number)}: {error}'))
+
+  def place(self, split: str, number: int) -> str:
+    return f"{self._folder()}: split '{split}', row {number}"
+
+  def _counts(self) -> dict[str, int]:
+    return self._read()[1]
+
+  def _folder(self) -> pathlib.Path:
+    return self._read()[0]
+
+  def _read(self) -> tuple[pathlib.Path, dict[str, int]]:
+    if self._found is None:
+      folder = self._search()
+      info = json.loads((folder / 'dataset_info.json').read_text())
+      counts = {
+          split['name']: sum(int(n) for n in split.get('shardLengths', []))
+          for split in info.get('splits', [])
+      }
+      self._found = folder, counts
+    return self._found
+
+  def _search(self) -> pathlib.Path:
+    """Finds the folder of the version, or says what is there instead."""
+    folder = self._data_dir / self._parts['name']
+    if not folder.is_dir():
+      raise self._missing(
+          f"holds no '{self._parts['name']}' ({_listing(self._data_dir)})"
+      )
+    config = self._parts['config'] or _default_config(folder)
+    if config:
+      if not (folder / config).is_dir():
+        raise self._missing(
+            f"has no config '{config}' of '{self._parts['name']}'"
+            f' ({_listing(folder)})'
+        )
+      folder = folder / config
+    versions = sorted(
+        (path.parent.name for path in folder.glob('*/dataset_info.json')),
+        key=_version_key,
+    )
+    wanted = self._parts['version']
+    if not versions or (wanted and wanted not in versions):
+      there = f'only {", ".join(versions)}' if versions else 'none'
+      raise self._missing(
+          f"has no version {wanted or ''} of '{folder.name}' prepared (there"
+          f' is {there})'
+      )
+    return folder / (wanted or versions[-1])
+
+  def _missing(self, what: str) -> errors.UserError:
+    code = f'tfds.load({self._name!r}, data_dir={str(self._data_dir)!r})'
+    return errors.UserError(
+        f'{self._where}: {self._data_dir} {what}: prepare it with TFDS, {code},'
+        ' or name another folder with --tfds_data_dir=DIR'
+    )
+
+
+def data_dir(settings: base.SourceSettings) -> pathlib.Path:
+  """Returns the folder of TFDS datasets: the flag's, else TFDS's own."""
+  folder = settings.tfds_data_dir or os.environ.get('TFDS_DATA_DIR')
+  return pathlib.Path(folder or '~/tensorflow_datasets').expanduser()
+
+
+def import_tfds(where: str):
+  """Imports TFDS without TensorFlow's messages, and keeps it off the GPUs.
+
+  Args:
+    where: Who needs it, for the error.
+
+  Raises:
+    UserError: It is not installed.
+  """
+  if 'tensorflow_datasets' in sys.modules:
+    return sys.modules['tensorflow_datasets']
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  try:
+    with _quiet():
+      import tensorflow as tf
+      import tensorflow_datasets as tfds
+  except ImportError as error:
+    raise _not_installed(where, str(error)) from error
+  try:
+    tf.config.set_visible_devices([], 'GPU')
+  except RuntimeError:
+    # Somebody ran TensorFlow in this process already and decided otherwise.
+    pass
+  return tfds
+
+
+def _not_installed(where: str, reason: str) -> errors.UserError:
+  return errors.UserError(
+      f'{where}: reading TFDS needs TensorFlow ({reason}): pip install'
+      " 'flan_jax[seqio]'"
+  )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Holds back what C++ writes to stderr; shows it if the block fails.
+
+  TensorFlow's libraries write lines about GPUs and oneDNN while they load,
+  before they know of any log level.
+  """
+  sys.stderr.flush()
+  with tempfile.TemporaryFile() as held:
+    kept = os.dup(2)
+    os.dup2(held.fileno(), 2)
+    try:
+      yield
+    except BaseException:
+      held.seek(0)
+      os.write(kept, held.read())
+      raise
+    finally:
+      sys.stderr.flush()
+      os.dup2(kept, 2)
+      os.close(kept)
+
+
+def _plain(value: Any) -> Any:
+  """Python's types for what TFDS gives: numpy, bytes and ragged tensors."""
+  if isinstance(value, dict):
+    return {key: _plain(item) for key, item in value.items()}
+  if hasattr(value, 'to_list'):  # Ragged: a list of lists.
+    value = value.to_list()
+  return row_types.plain(value)
+
+
+def _default_config(folder: pathlib.Path) -> str:
+  """The config that the name alone means; '' where there are none."""
+  if any(_VERSION.fullmatch(path.name) for path in folder.iterdir()):
+    return ''
+  try:
+    metadata = json.loads((folder / '.config' / 'metadata.json').read_text())
+    return metadata['default_config_name']
+  except (OSError, ValueError, KeyError):
+    configs = [path.name for path in folder.iterdir() if path.name[0] != '.']
+    return configs[0] if len(configs) == 1 else ''
+
+
+def _version_key(version: str) -> list[tuple[int, str]]:
+  return [
+      (int(part), '') if part.isdigit() else (-1, part)
+      for part in version.split('.')
+  ]
+
+
+def _listing(folder: pathlib.Path) -> str:
+  if not folder.is_dir():
+    return 'no such folder'
+  names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+  names = [name for name in names if not name.startswith('.')]
+  if not names:
+    return 'it is empty'
+  more = f' and {len(names) - 12} more' if len(names) > 12 else ''
+  return f'there is {", ".join(names[:12])}{more}'
