@@ -12,6 +12,7 @@ import re
 
 from flan_jax import errors
 from flan_jax.data import specs
+from flan_jax.data.sources import sni
 
 MIXTURE = 'sni'
 # A dataset counts for at most this many examples in the mixing rates: the
@@ -20,7 +21,6 @@ MIXTURE = 'sni'
 MAX_RATE = 100
 _MAX_CLASSES = 10
 _MIN_EACH = 5
-_MAX_EVALUATION = 100
 
 # name, before the input, between input and answer. The definition comes first
 # in some and last in others, so that its place is no cue.
@@ -66,8 +66,7 @@ def held_out_names(folder: pathlib.Path) -> frozenset[str]:
 def load(path: pathlib.Path) -> specs.Dataset:
   """Declares the dataset of a task file.
 
-  The first instances are the test split (the benchmark evaluates on the first
-  100), then come those for validation; a file of fewer than four is all
+  `sni.split_slices` says which instances are for test, validation and
   training. A task is a classification when its answers are few and each comes
   often: its classes are then in alphabetical order.
 
@@ -80,13 +79,7 @@ def load(path: pathlib.Path) -> specs.Dataset:
     raise errors.UserError(f'{path}: Instances: no instances in this task file')
   outputs = [_outputs(path, i, row) for i, row in enumerate(instances)]
   classes = _classes(outputs)
-  count = len(instances)
-  test = min(_MAX_EVALUATION, count // 4)
-  end = test + min(_MAX_EVALUATION, max(1, count // 10))
-  splits = {'train': f'train[{end}:]' if test else 'train'}
-  if test:
-    splits['validation'] = f'train[{test}:{end}]'
-    splits['test'] = f'train[:{test}]'
+  splits = sni.split_slices(len(instances))
   category = data.get('Categories', '')
   if isinstance(category, list):
     category = category[0] if category else ''
