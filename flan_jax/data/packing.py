@@ -22,6 +22,9 @@ FEATURES = (
     'decoder_loss_weights',
 )
 
+# Features by name, int32 [rows, length].
+Batch = dict[str, np.ndarray]
+
 
 class Ragged(NamedTuple):
   """Sequences of different lengths, end to end.
@@ -115,7 +118,7 @@ def lay_out(
     targets: Ragged,
     rows: np.ndarray,
     limits: Mapping[str, int],
-) -> dict[str, np.ndarray]:
+) -> Batch:
   """Writes examples into rows, with segments, positions and weights.
 
   Args:
@@ -173,7 +176,7 @@ def pack(
     limits: Mapping[str, int],
     *,
     together: bool = True,
-) -> dict[str, np.ndarray]:
+) -> Batch:
   """Ends, cuts and lays out the examples of a block.
 
   Args:
@@ -194,7 +197,7 @@ def pack(
   return lay_out(inputs, targets, rows, limits)
 
 
-def empty(rows: int, limits: Mapping[str, int]) -> dict[str, np.ndarray]:
+def empty(rows: int, limits: Mapping[str, int]) -> Batch:
   """Returns rows of padding alone, int32 [rows, length]."""
   return {
       name: np.zeros(
@@ -203,6 +206,11 @@ def empty(rows: int, limits: Mapping[str, int]) -> dict[str, np.ndarray]:
       )
       for name in FEATURES
   }
+
+
+def count_rows(batch: Batch) -> int:
+  """Returns the number of rows."""
+  return len(batch[FEATURES[0]])
 
 
 def _counted(lengths: np.ndarray) -> np.ndarray:
