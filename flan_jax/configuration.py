@@ -143,27 +143,6 @@ def instance(name: str, value: Any, kind: type | tuple[type, ...]) -> None:
   raise errors.UserError(f'{name}: must be {wanted}, not {shown}')
 
 
-def differences(old: str, new: str) -> dict[str, tuple[str | None, str | None]]:
-  """Compares two texts of `Configuration.text`.
-
-  Returns:
-    For each macro or parameter with another value: the two values as gin
-    writes them, None where it is not set.
-  """
-  values = [
-      {
-          _shown(binding): repr(binding.value)
-          for binding in gin_files.parse_text(text).values()
-      }
-      for text in (old, new)
-  ]
-  return {
-      key: (values[0].get(key), values[1].get(key))
-      for key in sorted({*values[0], *values[1]})
-      if values[0].get(key) != values[1].get(key)
-  }
-
-
 def _import(module: str, where: str) -> None:
   """Runs a file's `import`, for what it registers with gin."""
   try:

@@ -159,18 +159,6 @@ def read(
   return script
 
 
-def parse_text(text: str, name: str = 'configuration') -> dict[Key, Binding]:
-  """Reads gin text that includes nothing.
-
-  Raises:
-    UserError: It does not parse.
-  """
-  script = Script()
-  for statement in _statements(text, name):
-    _take(statement, name, script)
-  return script.bindings
-
-
 def _macros(script: Script) -> set[str]:
   """Returns the names of the macros that are set or used."""
   names = {show(key) for key in script.bindings if key.macro}

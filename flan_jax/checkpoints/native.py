@@ -116,9 +116,12 @@ class Checkpointer:
       if block:
         self._manager.wait_until_finished()
 
-  def restore(
-      self, step: int, params: Any, optimizer: Any
-  ) -> tuple[Any, Any, dict[str, Any]]:
+  def position(self, step: int) -> dict[str, Any]:
+    """Returns the data position that was saved with `step`."""
+    path = runs.step_path(self._directory, step) / _POSITION
+    return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path)
+
+  def restore(self, step: int, params: Any, optimizer: Any) -> tuple[Any, Any]:
     """Reads a checkpoint, onto whatever mesh is asked for.
 
     Args:
@@ -127,20 +130,16 @@ class Checkpointer:
       optimizer: The same for the optimizer's state.
 
     Returns:
-      Parameters, optimizer state, and the data position.
+      Parameters and optimizer state.
 
     Raises:
       UserError: An array has another shape than the model's.
     """
     path = runs.step_path(self._directory, step)
-    arrays = [
-        _restore(path / name, tree)
-        for name, tree in ((_PARAMS, params), (_OPTIMIZER, optimizer))
-    ]
-    position = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(
-        path / _POSITION
+    return (
+        _restore(path / _PARAMS, params),
+        _restore(path / _OPTIMIZER, optimizer),
     )
-    return arrays[0], arrays[1], position
 
   def wait(self) -> None:
     """Waits until the checkpoint that is being written is complete.

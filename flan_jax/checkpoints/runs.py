@@ -20,7 +20,9 @@ from flan_jax.models import config as model_config
 
 PREFIX = 'checkpoint'
 RUN_FILE = 'run.json'
+CONFIG_FILE = 'config.gin'
 VOCABULARY_FILE = 'vocabulary.model'
+_UNSET = object()
 _STEP = re.compile(rf'{PREFIX}_(\d+)')
 _FAMILIES = {cls.family: cls for cls in (model_config.EncoderDecoderConfig,)}
 
@@ -126,6 +128,32 @@ def write_text(path: pathlib.Path, text: str) -> None:
   temporary = path.with_name(f'.{path.name}.tmp')
   temporary.write_text(text, encoding='utf-8')
   os.replace(temporary, path)
+
+
+def changes(
+    directory: str | os.PathLike[str], settings: dict[str, Any]
+) -> list[str]:
+  """Says what differs between a run's settings and new ones.
+
+  Args:
+    directory: A MODEL_DIR with a run.json.
+    settings: The new settings by name, as `write` was given them in
+      facts['settings'].
+
+  Returns:
+    Lines such as 'BATCH_SIZE: 32 -> 64', in the order of the new settings.
+  """
+  old = read(directory).get('settings', {})
+  new = json.loads(json.dumps(settings))  # Tuples become lists, as in the file.
+  return [
+      f'{name}: {_shown(old, name)} -> {_shown(new, name)}'
+      for name in (*new, *(name for name in old if name not in new))
+      if old.get(name, _UNSET) != new.get(name, _UNSET)
+  ]
+
+
+def _shown(settings: dict[str, Any], name: str) -> str:
+  return repr(settings[name]) if name in settings else 'not set'
 
 
 def read(directory: str | os.PathLike[str]) -> dict[str, Any]:

@@ -104,7 +104,9 @@ def train(
       # Before a checkpoint is there, its steps' records are.
       writer.write(step, record)
       if code or config.saves(step):
-        checkpointer.save(step, state.params, state.optimizer, position)
+        checkpointer.save(
+            step, state.params, state.optimizer, {'data': position}
+        )
       clock.restart()
   checkpointer.wait()
   return code

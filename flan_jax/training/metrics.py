@@ -22,6 +22,7 @@ import math
 import os
 import pathlib
 import sys
+import time
 from typing import Any, TextIO
 
 from flan_jax import errors
@@ -90,6 +91,7 @@ class Writer:
       start: int,
       total: int,
       log_period: int,
+      started: float,
       active: bool = True,
   ):
     """Opens the files, and drops records of steps that will be done again.
@@ -99,11 +101,13 @@ class Writer:
       start: The step that the run goes on from.
       total: The last step.
       log_period: Steps between lines on the terminal and in TensorBoard.
+      started: When the program started, by `time.perf_counter`.
       active: Whether this host writes.
     """
     self._active = active
     self._log_period = log_period
     self._total = total
+    self._started: float | None = started
     if not active:
       return
     import tensorboardX  # Half a second, and only the first host needs it.
@@ -136,6 +140,10 @@ class Writer:
       )
     if not self._active:
       return
+    if self._started is not None:
+      passed = time.perf_counter() - self._started
+      self._say(f'first step done after {passed:.1f} s')
+      self._started = None
     self._file.write(json.dumps({'step': step, **record}) + '\n')
     self._period.add(step, record)
     if self._bar is not None:

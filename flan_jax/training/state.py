@@ -28,48 +28,38 @@ class TrainState(NamedTuple):
 def abstract(
     model: interface.Model,
     optimizer: optax.GradientTransformation,
+    optimizer_axes: Any,
     mesh: jax.sharding.Mesh,
 ) -> TrainState:
   """Returns shapes, dtypes and shardings (`jax.ShapeDtypeStruct`).
 
-  What the optimizer keeps in the shape of a parameter is sharded like it. The
-  rest (Adafactor's row and column statistics, counts) is small, and every
-  device has it whole.
+  Args:
+    model: The model.
+    optimizer: The optimizer.
+    optimizer_axes: The tree of the optimizer's state, with a tuple of logical
+      axis names for each array.
+    mesh: Where the state is to lie.
 
   Raises:
     UserError: A size does not divide over the mesh.
   """
-  axes = model.logical_axes()
-  shapes = model.abstract_params()
-  params = jax.tree.map(
-      _placed, shapes, partitioning.shardings(mesh, axes, shapes)
-  )
-  whole = partitioning.replicated(mesh)
-  structure: Any = jax.tree.structure(shapes)
-
-  def is_like_params(node: Any) -> bool:
-    return jax.tree.structure(node) == structure
-
-  def place(node: Any) -> Any:
-    if not is_like_params(node):
-      return _placed(node, whole)
-    return jax.tree.map(
-        lambda kept, param: _placed(
-            kept, param.sharding if kept.shape == param.shape else whole
-        ),
-        node,
-        params,
-    )
-
-  step: Any = _placed(jax.ShapeDtypeStruct((), jnp.int32), whole)
-  return TrainState(
-      step=step,
+  params = model.abstract_params()
+  trees: Any = TrainState(
+      step=jax.ShapeDtypeStruct((), jnp.int32),  # type: ignore[arg-type]
       params=params,
-      optimizer=jax.tree.map(
-          place,
-          jax.eval_shape(optimizer.init, shapes),
-          is_leaf=is_like_params,
+      optimizer=jax.eval_shape(optimizer.init, params),
+  )
+  axes: Any = TrainState(
+      step=(),  # type: ignore[arg-type]
+      params=model.logical_axes(),
+      optimizer=optimizer_axes,
+  )
+  return jax.tree.map(
+      lambda leaf, sharding: jax.ShapeDtypeStruct(
+          leaf.shape, leaf.dtype, sharding=sharding
       ),
+      trees,
+      partitioning.shardings(mesh, axes, trees),
   )
 
 
@@ -102,9 +92,3 @@ def with_params(
 def shardings(like: TrainState) -> TrainState:
   """Returns the tree of shardings of what `abstract` returned."""
   return jax.tree.map(lambda leaf: leaf.sharding, like)
-
-
-def _placed(
-    leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding
-) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

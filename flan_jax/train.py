@@ -1,0 +1,494 @@
+"""Trains a model on a mixture; goes on where it stopped.
+
+    flan-jax train --gin_file=gin/examples/mini.gin --gin.MODEL_DIR=runs/mini
+
+The settings are in training/settings.py; gin/runs/train.gin gives them T5X's
+names.
+"""
+
+import argparse
+import dataclasses
+import functools
+import pathlib
+import sys
+import time
+from typing import Any, TYPE_CHECKING
+
+import flan_jax
+from flan_jax import compilation
+from flan_jax import configuration
+from flan_jax import errors
+from flan_jax import partitioning
+from flan_jax import paths
+from flan_jax import vocabularies
+from flan_jax.checkpoints import runs
+from flan_jax.data import access as access_lib
+from flan_jax.data import mixtures
+from flan_jax.models import config as model_config
+from flan_jax.training import optimizers
+from flan_jax.training import schedules
+from flan_jax.training import settings as settings_lib
+
+if TYPE_CHECKING:
+  from flan_jax.checkpoints import native
+  from flan_jax.data import pipeline as pipeline_lib
+  from flan_jax.models import interface
+  from flan_jax.training import loop as loop_lib
+  import jax
+
+_SPLIT = 'train'
+_EVAL_SPLIT = 'validation'
+
+
+def main(args: argparse.Namespace) -> int:
+  """Trains as gin files and flags say; returns the exit code.
+
+  The code is 0, or 128 + the signal's number (143 for SIGTERM) where a signal
+  stopped the run; it has then saved its last step.
+
+  Raises:
+    UserError: Something in the configuration, the names, the data or the run
+      is wrong.
+  """
+  started = time.perf_counter()
+  if not args.gin_file:
+    raise errors.UserError(
+        '--gin_file: is needed, such as --gin_file=gin/examples/mini.gin'
+    )
+  loaded = load(args.gin_file, args.gin_bindings, args.gin_search_paths)
+  access = access_lib.Access.from_args(args)
+  run = _Run(loaded.settings, loaded.text, access)
+  if getattr(args, 'dry_run', False):
+    run.describe()
+    return 0
+  cache = args.cache_dir or paths.cache_dir()
+  compilation.use_cache(pathlib.Path(cache).expanduser())
+  return run.train(getattr(args, 'resume_with_changes', False), started)
+
+
+def load(
+    files: list[str], bindings: list[str], search_paths: list[str]
+) -> configuration.Configuration[settings_lib.Train]:
+  """Reads a training configuration; imports nothing slow.
+
+  Raises:
+    UserError: Something in it is wrong.
+  """
+  for configurable in (
+      model_config.EncoderDecoderConfig,
+      optimizers.Adafactor,
+      partitioning.MeshConfig,
+      schedules.Constant,
+      schedules.Rsqrt,
+  ):
+    configuration.register(configurable)
+  return configuration.load(
+      files, bindings, search_paths, entry=settings_lib.Train
+  )
+
+
+class _Run:
+  """A run, from names that are checked to the trained model."""
+
+  def __init__(
+      self, settings: settings_lib.Train, text: str, access: access_lib.Access
+  ):
+    """Looks up names and reads the vocabulary; imports nothing slow.
+
+    Raises:
+      UserError: A name is unknown, or vocabulary and model do not fit.
+    """
+    self._settings = settings
+    self._text = text
+    self._access = access
+    self._directory = pathlib.Path(settings.model_dir).expanduser()
+    self._vocabulary = vocabularies.load(settings.vocabulary)
+    if self._vocabulary.size > settings.model.vocab_size:
+      raise errors.UserError(
+          'MODEL: EncoderDecoderConfig.vocab_size is'
+          f' {settings.model.vocab_size}, and {settings.vocabulary} has'
+          f' {self._vocabulary.size} ids; set it to'
+          f' {self._vocabulary.padded_size}'
+      )
+    catalogue = access.catalogue
+    self._mixture = mixtures.as_mixture(
+        mixtures.resolve(catalogue, settings.mixture_or_task_name)
+    )
+    self._eval_mixture = (
+        self._validation(catalogue) if settings.eval_period else None
+    )
+
+  def _validation(self, catalogue: Any) -> mixtures.Mixture:
+    """Returns the members of the validation mixture that have the split."""
+    name = self._settings.eval_mixture_or_task_name
+    mixture = (
+        mixtures.as_mixture(mixtures.resolve(catalogue, name))
+        if name
+        else self._mixture
+    )
+    members = tuple(
+        (task, weight)
+        for task, weight in mixture.members
+        if _EVAL_SPLIT in task.dataset.splits
+    )
+    if not members:
+      raise errors.UserError(
+          f'EVAL_MIXTURE_OR_TASK_NAME: {mixture.name} has no split'
+          f' {_EVAL_SPLIT!r}; name another, or set EVAL_PERIOD to 0'
+      )
+    return dataclasses.replace(mixture, members=members)
+
+  def describe(self) -> None:
+    """Prints the configuration, the mixture and the size of the model."""
+    print(self._text)
+    rows = [
+        (task.name, len(self._access.store.open(task.dataset, _SPLIT)))
+        for task, _ in self._mixture.members
+    ]
+    rates = mixtures.rates(self._mixture, [count for _, count in rows])
+    width = max(len(name) for name, _ in rows)
+    print(f'{"task":<{width}}  {"examples":>10}  {"rate":>10}  share')
+    for (name, count), rate in zip(rows, rates, strict=True):
+      share = rate / rates.sum()
+      print(f'{name:<{width}}  {count:>10,}  {rate:>10,.0f}  {share:.2%}')
+
+    from flan_jax.models import interface
+
+    print(f'\n{self._summary(interface.create(self._settings.model))}')
+
+  def train(self, resume_with_changes: bool, started: float) -> int:
+    """Trains to the last step, or until told to stop; returns the exit code.
+
+    Raises:
+      UserError: As `main`.
+    """
+    steps = runs.steps(self._directory)
+    if steps:
+      self._check_same_run(resume_with_changes)
+      if steps[-1] >= self._settings.train_steps:
+        _say(
+            f'{self._directory}: is at step {steps[-1]} of'
+            f' {self._settings.train_steps} already; nothing is left to do'
+        )
+        return 0
+    self._prepare_rows()
+
+    # jax from here on: names, settings and rows are right.
+    from flan_jax.models import interface
+    import jax
+
+    mesh = partitioning.make_mesh(self._settings.mesh)
+    self._check_batch(partitioning.batch_divisor(mesh))
+    with partitioning.use(mesh):
+      trainer = _Trainer(
+          self._settings, interface.create(self._settings.model), mesh
+      )
+      if jax.process_index() == 0:
+        self._write_run(trainer.model)
+        _say(f'{self._summary(trainer.model)}; {_mesh_line(mesh)}')
+      return self._loop(trainer, resume_with_changes, started)
+
+  def _loop(self, trainer: '_Trainer', other_data: bool, started: float) -> int:
+    """Opens what the loop needs, runs it, and closes everything again."""
+    from flan_jax.checkpoints import native
+    from flan_jax.training import feed
+    from flan_jax.training import loop
+    from flan_jax.training import metrics
+    import jax
+
+    settings = self._settings
+    pipeline = self._pipeline()
+    checkpointer = native.Checkpointer(
+        self._directory, settings.checkpoints_to_keep
+    )
+    step = checkpointer.latest_step()
+    first_position = {'data': pipeline.get_state()}
+    if step is not None:
+      position = checkpointer.position(step)
+      pipeline.set_state(position['data'], other_data=other_data)
+    # It reads ahead while the step compiles.
+    batches = feed.Feed(pipeline, trainer.mesh)
+    if step is None:
+      state = trainer.new_state()
+      checkpointer.save(0, state.params, state.optimizer, first_position)
+    else:
+      state = trainer.restored(checkpointer, step)
+      _say(f'going on from {runs.step_path(self._directory, step)}')
+    train_step = trainer.compiled_step()
+    writer = metrics.Writer(
+        self._directory,
+        start=step or 0,
+        total=settings.train_steps,
+        log_period=settings.log_period,
+        started=started,
+        active=jax.process_index() == 0,
+    )
+    try:
+      code = loop.train(
+          loop.LoopConfig(
+              train_steps=settings.train_steps,
+              eval_period=settings.eval_period,
+              checkpoint_period=settings.checkpoint_period,
+          ),
+          state,
+          train_step,
+          batches,
+          self._evaluator(trainer),
+          checkpointer,
+          writer,
+      )
+    finally:
+      batches.close()
+      pipeline.close()
+      writer.close()
+      checkpointer.close()
+    last = runs.step_path(self._directory, checkpointer.latest_step() or 0)
+    if code:
+      _say(f'told to stop: saved {last}; the same command goes on from there')
+    else:
+      _say(f'done: {last}')
+    return code
+
+  def _prepare_rows(self) -> None:
+    """Reads the rows that are not stored yet, with a bar if that takes long."""
+    import tqdm
+
+    wanted = [(task, _SPLIT) for task, _ in self._mixture.members]
+    if self._eval_mixture is not None:
+      wanted += [(task, _EVAL_SPLIT) for task, _ in self._eval_mixture.members]
+    with tqdm.tqdm(wanted, desc='rows', delay=2, leave=False) as bar:
+      for task, split in bar:
+        bar.set_postfix_str(task.dataset.name)
+        self._access.store.prepare(task.dataset, [split])
+
+  def _pipeline(self) -> 'pipeline_lib.TrainPipeline':
+    from flan_jax.data import pipeline
+    import jax
+
+    return pipeline.TrainPipeline(
+        self._mixture,
+        _SPLIT,
+        self._vocabulary,
+        self._access.store,
+        self._pipeline_config(),
+        jax.process_index(),
+        jax.process_count(),
+    )
+
+  def _pipeline_config(self) -> 'pipeline_lib.PipelineConfig':
+    from flan_jax.data import pipeline
+
+    return pipeline.PipelineConfig(
+        lengths=self._settings.task_feature_lengths,
+        batch_size=self._settings.batch_size,
+        seed=self._settings.random_seed,
+        pack=self._settings.pack,
+        workers=self._settings.data_workers,
+    )
+
+  def _evaluator(self, trainer: '_Trainer') -> 'loop_lib.Evaluator | None':
+    from flan_jax.data import pipeline
+    from flan_jax.training import loop
+    import jax
+
+    if self._eval_mixture is None:
+      return None
+    return loop.Evaluator(
+        trainer.eval_step(),
+        functools.partial(
+            pipeline.evaluation_batches,
+            self._eval_mixture,
+            _EVAL_SPLIT,
+            self._vocabulary,
+            self._access.store,
+            self._pipeline_config(),
+            self._settings.eval_steps,
+            jax.process_index(),
+            jax.process_count(),
+        ),
+        trainer.mesh,
+    )
+
+  def _facts(self) -> dict[str, Any]:
+    """Returns the settings that must not change while the run goes on."""
+    facts = self._settings.by_name()
+    facts['VOCABULARY.sha256'] = self._vocabulary.describe()['sha256']
+    for task, _ in self._mixture.members:
+      facts[f'MIXTURE_OR_TASK_NAME.{task.name}'] = (
+          f'version {task.dataset.version}'
+      )
+    return facts
+
+  def _check_same_run(self, resume_with_changes: bool) -> None:
+    """Refuses to go on with a run of another configuration.
+
+    Raises:
+      UserError: It differs, and the user has not said to go on all the same.
+    """
+    changes = runs.changes(self._directory, self._facts())
+    before = runs.read(self._directory).get('train_steps', 0)
+    if self._settings.train_steps < before:
+      changes.append(
+          f'TRAIN_STEPS: {before} -> {self._settings.train_steps} (may only'
+          ' grow)'
+      )
+    if changes and not resume_with_changes:
+      raise errors.UserError(
+          f'{self._directory}: holds a run with another configuration: take'
+          ' another MODEL_DIR, undo the change, or go on with'
+          ' --resume_with_changes\n  '
+          + '\n  '.join(changes)
+      )
+
+  def _check_batch(self, divisor: int) -> None:
+    rows = self._settings.batch_size // self._settings.num_microbatches
+    if rows % divisor:
+      raise errors.UserError(
+          f'BATCH_SIZE: the mesh shares the rows out to {divisor} devices, so'
+          ' it must be a multiple of'
+          f' {divisor * self._settings.num_microbatches}, not'
+          f' {self._settings.batch_size}'
+      )
+
+  def _write_run(self, model: 'interface.Model') -> None:
+    """Writes config.gin, run.json and the vocabulary."""
+    settings = self._settings
+    self._directory.mkdir(parents=True, exist_ok=True)
+    runs.write_text(self._directory / runs.CONFIG_FILE, self._text)
+    runs.write(
+        self._directory,
+        settings.model,
+        self._vocabulary,
+        settings.vocabulary,
+        {
+            'lengths': dict(settings.task_feature_lengths),
+            'mixture': settings.mixture_or_task_name,
+            'seed': settings.random_seed,
+            'train_steps': settings.train_steps,
+            'initial_checkpoint': settings.initial_checkpoint_path,
+            'parameters': _parameters(model),
+            'flan_jax': flan_jax.__version__,
+            'settings': self._facts(),
+        },
+    )
+
+  def _summary(self, model: 'interface.Model') -> str:
+    members = len(self._mixture.members)
+    return (
+        f'{self._mixture.name}: {members} task{"s" if members > 1 else ""};'
+        f' model: {_parameters(model):,} parameters'
+    )
+
+
+class _Trainer:
+  """The jitted parts of a run, over a mesh that is in use."""
+
+  def __init__(
+      self,
+      settings: settings_lib.Train,
+      model: 'interface.Model',
+      mesh: 'jax.sharding.Mesh',
+  ):
+    from flan_jax.training import state
+    from flan_jax.training import step
+
+    self.model = model
+    self.mesh = mesh
+    self._settings = settings
+    stacked = model.stacked()
+    self._optimizer = settings.optimizer.create(settings.schedule, stacked)
+    self._like = state.abstract(
+        model,
+        self._optimizer,
+        settings.optimizer.state_axes(
+            model.abstract_params(), model.logical_axes(), stacked
+        ),
+        mesh,
+    )
+    self._config = step.StepConfig(
+        seed=settings.random_seed,
+        z_loss=settings.z_loss,
+        label_smoothing=settings.label_smoothing,
+        loss_normalizing_factor=settings.loss_normalizing_factor,
+        num_microbatches=settings.num_microbatches,
+    )
+
+  def new_state(self) -> Any:
+    """Returns the state before the first step."""
+    from flan_jax.checkpoints import native
+    from flan_jax.training import state
+
+    path = self._settings.initial_checkpoint_path
+    if path is None:
+      return state.create(
+          self.model, self._optimizer, self._like, self._settings.random_seed
+      )
+    params = native.load_params(path, self.model, self.mesh)
+    return state.with_params(self._optimizer, self._like, params)
+
+  def restored(self, checkpointer: 'native.Checkpointer', step: int) -> Any:
+    """Returns the state after `step`."""
+    from flan_jax.training import state
+    import jax.numpy as jnp
+
+    params, optimizer = checkpointer.restore(
+        step, self._like.params, self._like.optimizer
+    )
+    return state.TrainState(jnp.asarray(step, jnp.int32), params, optimizer)
+
+  def compiled_step(self) -> Any:
+    """Returns the train step, compiled for the shapes of all batches."""
+    from flan_jax.data import packing
+    from flan_jax.training import state
+    from flan_jax.training import step
+    import jax
+
+    settings = self._settings
+    sharding = partitioning.batch_sharding(self.mesh)
+    batch = {
+        name: jax.ShapeDtypeStruct(rows.shape, rows.dtype, sharding=sharding)
+        for name, rows in packing.empty(
+            settings.batch_size, settings.task_feature_lengths
+        ).items()
+    }
+    train_step = functools.partial(
+        step.train_step,
+        model=self.model,
+        optimizer=self._optimizer,
+        learning_rate=settings.schedule,
+        config=self._config,
+    )
+    jitted = jax.jit(
+        train_step,
+        donate_argnums=0,
+        out_shardings=(
+            state.shardings(self._like),
+            partitioning.replicated(self.mesh),
+        ),
+    )
+    return jitted.lower(self._like, batch).compile()
+
+  def eval_step(self) -> Any:
+    """Returns the evaluation step, compiled when first called."""
+    from flan_jax.training import step
+    import jax
+
+    return jax.jit(
+        functools.partial(step.eval_step, model=self.model, config=self._config)
+    )
+
+
+def _parameters(model: 'interface.Model') -> int:
+  import jax
+
+  return sum(leaf.size for leaf in jax.tree.leaves(model.abstract_params()))
+
+
+def _mesh_line(mesh: 'jax.sharding.Mesh') -> str:
+  shape = ', '.join(f'{name}={size}' for name, size in mesh.shape.items())
+  kind = mesh.devices.flat[0].device_kind
+  return f'mesh: {shape} ({mesh.size} x {kind})'
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,180 @@
+"""The settings of a training run. Importable without JAX, for gin."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from flan_jax import configuration
+from flan_jax import errors
+from flan_jax import partitioning
+from flan_jax.models import config as model_config
+from flan_jax.training import optimizers
+from flan_jax.training import schedules
+
+_NORMALIZERS = ('NUM_REAL_TARGET_TOKENS', 'NUM_TOTAL_TARGET_TOKENS')
+# A run may go on with other values of these: no step depends on them.
+_FREE = {
+    'MODEL_DIR',
+    'EVAL_MIXTURE_OR_TASK_NAME',
+    'EVAL_PERIOD',
+    'EVAL_STEPS',
+    'CHECKPOINT_PERIOD',
+    'CHECKPOINTS_TO_KEEP',
+    'LOG_PERIOD',
+    'DATA_WORKERS',
+    'MESH',
+    'VOCABULARY',  # Its contents are compared, wherever the file lies.
+    'TRAIN_STEPS',  # May grow.
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+  """The settings of `flan-jax train`; gin macros have the same names.
+
+  Attributes:
+    model_dir: Where the run lives; one that was stopped goes on.
+    mixture_or_task_name: What to train on.
+    eval_mixture_or_task_name: What to measure loss and accuracy on while
+      training, split 'validation'; None: the training mixture.
+    task_feature_lengths: Tokens of 'inputs' and 'targets' in a row.
+    vocabulary: A SentencePiece model's path, or 'bytes'.
+    model: The model.
+    optimizer: The optimizer.
+    schedule: The learning rate by step.
+    mesh: The devices.
+    train_steps: The step to stop after.
+    batch_size: Rows in a batch, over all devices and hosts.
+    num_microbatches: Equal parts in which a batch goes through the model.
+    pack: Whether a row holds several examples.
+    data_workers: Processes that prepare batches; 0 is a thread.
+    random_seed: Of the parameters, the data's order and dropout.
+    z_loss: The coefficient of the squared log normaliser of the logits.
+    label_smoothing: Probability mass taken from the target.
+    loss_normalizing_factor: 'NUM_REAL_TARGET_TOKENS', 'NUM_TOTAL_TARGET_TOKENS'
+      (padding counted too), a number, or None for the plain sum.
+    eval_period: Steps between evaluations; 0 for none.
+    eval_steps: At most so many batches of the validation mixture.
+    checkpoint_period: Steps between checkpoints; 0 for the last step alone.
+    checkpoints_to_keep: The newest ones stay, and checkpoint_0 with them.
+    log_period: Steps between lines on the terminal and in TensorBoard.
+    initial_checkpoint_path: A run or checkpoint whose parameters to start from.
+  """
+
+  model_dir: str
+  mixture_or_task_name: str
+  eval_mixture_or_task_name: str | None = None
+  task_feature_lengths: Mapping[str, int]
+  vocabulary: str
+  model: model_config.EncoderDecoderConfig
+  optimizer: optimizers.Adafactor
+  schedule: schedules.Schedule
+  mesh: partitioning.MeshConfig = partitioning.MeshConfig()
+  train_steps: int
+  batch_size: int
+  num_microbatches: int = 1
+  pack: bool = True
+  data_workers: int = 0
+  random_seed: int = 0
+  z_loss: float = 1e-4
+  label_smoothing: float = 0.0
+  loss_normalizing_factor: float | str | None = 'NUM_REAL_TARGET_TOKENS'
+  eval_period: int = 0
+  eval_steps: int = 20
+  checkpoint_period: int = 1000
+  checkpoints_to_keep: int = 3
+  log_period: int = 100
+  initial_checkpoint_path: str | None = None
+
+  def __post_init__(self):
+    for name in ('model_dir', 'mixture_or_task_name', 'vocabulary'):
+      configuration.text(name.upper(), getattr(self, name))
+    for name in ('eval_mixture_or_task_name', 'initial_checkpoint_path'):
+      if getattr(self, name) is not None:
+        configuration.text(name.upper(), getattr(self, name))
+    for name, least in (
+        ('train_steps', 0),
+        ('batch_size', 1),
+        ('num_microbatches', 1),
+        ('data_workers', 0),
+        ('random_seed', 0),
+        ('eval_period', 0),
+        ('eval_steps', 1),
+        ('checkpoint_period', 0),
+        ('checkpoints_to_keep', 1),
+        ('log_period', 1),
+    ):
+      configuration.whole_number(name.upper(), getattr(self, name), least)
+    configuration.number('Z_LOSS', self.z_loss)
+    configuration.number('LABEL_SMOOTHING', self.label_smoothing)
+    configuration.instance('PACK', self.pack, bool)
+    configuration.instance(
+        'MODEL', self.model, model_config.EncoderDecoderConfig
+    )
+    configuration.instance('MESH', self.mesh, partitioning.MeshConfig)
+    self._check_lengths()
+    self._check_normalizer()
+    self._check_optimizer()
+    if self.batch_size % self.num_microbatches:
+      raise errors.UserError(
+          f'NUM_MICROBATCHES: {self.num_microbatches} equal parts cannot be'
+          f' made of BATCH_SIZE = {self.batch_size} rows'
+      )
+
+  def _check_lengths(self) -> None:
+    lengths = self.task_feature_lengths
+    if not isinstance(lengths, Mapping) or set(lengths) != {
+        'inputs',
+        'targets',
+    }:
+      raise errors.UserError(
+          "TASK_FEATURE_LENGTHS: must be like {'inputs': 512, 'targets':"
+          f' 128}}, not {lengths!r}'
+      )
+    for name, length in lengths.items():
+      configuration.whole_number(f'TASK_FEATURE_LENGTHS[{name!r}]', length, 2)
+
+  def _check_normalizer(self) -> None:
+    factor = self.loss_normalizing_factor
+    if factor is None or factor in _NORMALIZERS:
+      return
+    if isinstance(factor, str):
+      raise errors.UserError(
+          f'LOSS_NORMALIZING_FACTOR: {factor!r} is none of'
+          f' {", ".join(_NORMALIZERS)}, a number, or None'
+      )
+    configuration.number('LOSS_NORMALIZING_FACTOR', factor, 1e-9)
+
+  def _check_optimizer(self) -> None:
+    # Protocols, so that a user's own will do.
+    for name, value, attribute in (
+        ('OPTIMIZER', self.optimizer, 'create'),
+        ('SCHEDULE', self.schedule, '__call__'),
+    ):
+      if isinstance(value, type) or not hasattr(value, attribute):
+        raise errors.UserError(
+            f'{name}: must be made by a configurable such as'
+            f' {"@Adafactor()" if name == "OPTIMIZER" else "@Constant()"}, not'
+            f' {value!r}'
+        )
+
+  def by_name(self) -> dict[str, Any]:
+    """Returns the settings that steps depend on, under their macros' names.
+
+    Parts are named 'MODEL.emb_dim' and so on; values are fit for JSON.
+    """
+    named: dict[str, Any] = {}
+    for field in dataclasses.fields(self):
+      name, value = field.name.upper(), getattr(self, field.name)
+      if name in _FREE:
+        continue
+      if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        named[name] = type(value).__name__
+        for part, inner in dataclasses.asdict(value).items():
+          named[f'{name}.{part}'] = inner
+      elif isinstance(value, (str, int, float, type(None), Mapping)):
+        named[name] = value
+      else:
+        # A user's own optimizer or schedule.
+        named[name] = type(value).__name__
+    return named
