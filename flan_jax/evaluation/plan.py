@@ -45,8 +45,13 @@ class Item:
     () if there are none, or if the targets differ by row.
     """
     choices = self.dataset.choices
-    targets = templates.Text(slots.split(self.task.templates[0].targets))
-    if self.how != 'rank' or not choices or set(targets.names) != {'answer'}:
+    template = self.task.templates[0]
+    targets = templates.Text(slots.split(template.targets))
+    if (
+        not choices
+        or not tasks.ranks(self.dataset, template)
+        or set(targets.names) != {'answer'}
+    ):
       return ()
     return tuple(targets.fill({'answer': name}) for name in choices.names)
 

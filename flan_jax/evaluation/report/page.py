@@ -14,6 +14,11 @@ from flan_jax.evaluation import summary
 from flan_jax.evaluation.report import chart
 
 _MARK = re.compile(r'\[\[(\w+)\]\]')
+_KIND = {
+    'held_out_template': 'held-out template',
+    'held_out_dataset': 'held-out dataset',
+    'seen': 'trained template',
+}
 _HOW = {'rank': 'ranked options', 'generate': 'greedy text'}
 
 
@@ -74,7 +79,7 @@ def _lead(results: Mapping[str, Any]) -> str:
 
 def _headline(headline: Mapping[str, Any], systems: Mapping[str, str]) -> str:
   """A tile for each group: the tuned model large, the others below."""
-  tiles = []
+  tiles: list[str] = []
   for group, parts in headline.items():
     scores = parts['all']['scores']
     tuned = scores['tuned']
@@ -90,9 +95,9 @@ def _headline(headline: Mapping[str, Any], systems: Mapping[str, str]) -> str:
     for part, name in _HOW.items():
       if part in parts and len(parts) > 2:
         rows.append(
-            f'<div><dt>Tuned, {name}'
-            f' ({_count(parts[part]["datasets"], "dataset")})</dt>'
-            f'<dd>{parts[part]["scores"]["tuned"]:.1f}</dd></div>'
+            f'<div><dt>Tuned, {name}</dt>'
+            f'<dd>{parts[part]["scores"]["tuned"]:.1f} <span class="delta">·'
+            f' {_count(parts[part]["datasets"], "dataset")}</span></dd></div>'
         )
     first = ' first' if not tiles else ''
     tiles.append(
@@ -111,6 +116,12 @@ def _charts(
     clusters: Sequence[Mapping[str, Any]], systems: Mapping[str, str]
 ) -> str:
   figures = []
+  # One order for all charts: of the tuned scores in the first one.
+  place: dict[str, tuple[int, float]] = {}
+  for row in clusters:
+    first = list(summary.GROUPS).index(row['group'])
+    place.setdefault(row['cluster'], (first, -row['scores']['tuned']))
+  clusters = sorted(clusters, key=lambda row: place[row['cluster']])
   for group, name in summary.GROUPS.items():
     rows = [
         {
@@ -168,9 +179,9 @@ def _dataset_rows(
     systems: Mapping[str, str],
 ) -> str:
   note = (
-      f'{row["metric"].replace("_", " ")} ·'
+      f'{html.escape(row["metric"].replace("_", " "))}<span class="more"> ·'
       f' {_count(row["templates"], "template")} ·'
-      f' {_count(row["examples"], "example")}'
+      f' {_count(row["examples"], "example")}</span>'
   )
   cells = ''.join(
       _cell(system, row['scores'][system]['mean'], row['scores'][system]['std'])
@@ -178,8 +189,8 @@ def _dataset_rows(
   )
   rows = [
       '<tr><th scope="row"><button type="button" class="fold"'
-      f' aria-expanded="true">{html.escape(row["dataset"])}'
-      f'<small>{html.escape(note)}</small></button></th>{cells}</tr>'
+      f' aria-expanded="true"><span>{_name(row["dataset"])}</span>'
+      f'<small>{note}</small></button></th>{cells}</tr>'
   ]
   for task in tasks:
     cells = ''.join(
@@ -188,10 +199,15 @@ def _dataset_rows(
     )
     rows.append(
         '<tr class="template"><th'
-        f' scope="row">{html.escape(task["template"] or "no template")}</th>'
+        f' scope="row">{_name(task["template"] or "no template")}</th>'
         f'{cells}</tr>'
     )
   return f'<tbody>{"".join(rows)}</tbody>'
+
+
+def _name(name: str) -> str:
+  """A name that may break after its underscores."""
+  return html.escape(name).replace('_', '_<wbr>')
 
 
 def _cell(system: str, mean: float, std: float | None) -> str:
@@ -219,8 +235,9 @@ def _method(results: Mapping[str, Any]) -> str:
   limit = results['max_examples']
   entries = {
       'Ranked options': (
-          'The answer is the option with the highest log-likelihood. Reported'
-          ' as accuracy (or F1 of the second class).'
+          'The answer is the option with the highest log-likelihood. The'
+          ' percentage beside it is its share of the probability of all'
+          ' options.'
       ),
       'Greedy text': (
           'The answer is written token by token. Exact match forgives white'
@@ -269,9 +286,7 @@ def _data(
   data = {
       'systems': systems,
       'groups': {
-          group: name
-          for group, name in summary.GROUPS.items()
-          if group in present
+          group: _KIND[group] for group in summary.GROUPS if group in present
       },
       'datasets': sorted({sample['dataset'] for sample in samples}),
       'samples': samples,

@@ -59,25 +59,31 @@
     (!state.text || texts(sample).some(
       (text) => text.toLowerCase().includes(state.text.toLowerCase())));
 
-  const addAnswer = (list, name, text, mark) => {
-    list.append(make('dt', name));
-    const value = text ? make('dd', text) : make('dd', 'nothing', 'empty');
-    if (mark !== undefined) {
-      const sign = mark ? ' ✓' : ' ✗';
-      const element = make('span', sign, mark ? 'ok' : 'no');
-      element.title = mark ? 'right' : 'wrong';
-      value.append(element);
-    }
-    list.append(value);
-  };
   // How likely the chosen option is among the options alone.
-  const confidence = (answer) => {
+  const share = (answer) => {
     if (!answer.option_scores || answer.option_index < 0) return '';
     const best = Math.max(...answer.option_scores);
     const parts = answer.option_scores.map((score) => Math.exp(score - best));
-    const share = parts[answer.option_index] /
-        parts.reduce((sum, part) => sum + part, 0);
-    return ` (${Math.round(100 * share)}% of the options' probability)`;
+    const own = parts[answer.option_index];
+    return `${Math.round(100 * own / parts.reduce((sum, p) => sum + p, 0))}%`;
+  };
+  const addAnswer = (list, name, answer) => {
+    list.append(make('dt', name));
+    const value = answer.text ?
+      make('dd', answer.text) : make('dd', 'nothing', 'empty');
+    const percent = share(answer);
+    if (percent) {
+      const note = make('span', ` ${percent}`, 'share');
+      note.title = "its share of the options' probability";
+      value.append(note);
+    }
+    if (answer.right !== undefined) {
+      const mark = make(
+        'span', answer.right ? ' ✓' : ' ✗', answer.right ? 'ok' : 'no');
+      mark.title = answer.right ? 'right' : 'wrong';
+      value.append(mark);
+    }
+    list.append(value);
   };
   const card = (sample) => {
     const tuned = said(sample, 'tuned');
@@ -92,10 +98,9 @@
     inputs.tabIndex = 0;
     const answers = make('dl', undefined, 'answers');
     addAnswer(answers, sample.references.length > 1 ? 'Accepted' : 'Answer',
-      sample.references.join(' | '));
+      { text: sample.references.join(' | ') });
     for (const [system, answer] of Object.entries(sample.answers)) {
-      addAnswer(answers, data.systems[system],
-        answer.text && answer.text + confidence(answer), answer.right);
+      addAnswer(answers, data.systems[system], answer);
     }
     item.append(header, inputs, answers);
     return item;
@@ -144,10 +149,10 @@
   };
 
   byId('dataset').append(
-    new Option('all datasets', ''),
+    new Option('all', ''),
     ...data.datasets.map((name) => new Option(name, name)));
   byId('group').append(
-    new Option('all templates', ''),
+    new Option('all', ''),
     ...Object.entries(data.groups).map(
       ([key, name]) => new Option(name, key)));
   for (const button of document.querySelectorAll('[data-verdict]')) {

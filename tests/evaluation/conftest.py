@@ -1,0 +1,201 @@
+"""A small evaluation without a model: datasets, rows, stand-in systems."""
+
+import types
+
+from flan_jax.data import specs
+from flan_jax.data import tasks
+from flan_jax.evaluation import plan
+from flan_jax.evaluation import protocol
+from flan_jax.evaluation import results as results_lib
+from flan_jax.evaluation import scoring
+import numpy as np
+import pytest
+
+
+class Rows:
+  """Rows in memory, as `rows.Rows` serves them."""
+
+  def __init__(self, dataset, split, rows):
+    self.dataset, self.split, self._rows = dataset, split, rows
+
+  def __len__(self):
+    return len(self._rows)
+
+  def fields(self, indices):
+    return [dict(self._rows[i]) for i in np.asarray(indices)]
+
+  def row_ids(self, indices):
+    return [f'{self.split}:{i}' for i in np.asarray(indices)]
+
+
+class Store:
+  """A row store in memory."""
+
+  def __init__(self, rows):
+    self._rows = rows
+
+  def open(self, dataset, split):
+    return Rows(dataset, split, self._rows[dataset.name][split])
+
+
+def dataset(name, cluster, *, choices=None, templates=(), metrics, fields):
+  return specs.Dataset(
+      name=name,
+      cluster=cluster,
+      collection='small',
+      source=specs.Source(kind='generated', where='nowhere:rows'),
+      splits={'train': 'train', 'test': 'test'},
+      fields={field: field for field in fields},
+      metrics=metrics,
+      choices=choices,
+      templates=tuple(specs.Template(**t) for t in templates),
+  )
+
+
+def _labelled(count, positive_every):
+  return [
+      {
+          'text': f'row {i} <b>bold</b> & "quoted" </script>',
+          'label': str(int(i % positive_every == 0)),
+      }
+      for i in range(count)
+  ]
+
+
+@pytest.fixture
+def small():
+  """Three datasets and their rows: trained, trained, held out."""
+  mood = dataset(
+      'mood',
+      'sentiment',
+      choices=specs.Choices(label='label', names=('bad', 'good')),
+      metrics=('f1', 'accuracy'),
+      fields=('text', 'label'),
+      templates=(
+          {
+              'name': 'plain',
+              'inputs': '{text} {options}',
+              'targets': '{answer}',
+          },
+          {
+              'name': 'wrapped',
+              'inputs': '{text}\n{options}',
+              'targets': 'It is {answer}.',
+              'held_out': True,
+          },
+          {
+              'name': 'backwards',
+              'inputs': 'Write a {answer} text.',
+              'targets': '{text}',
+              'inverted': True,
+          },
+      ),
+  )
+  echo = dataset(
+      'echo',
+      'copying',
+      metrics=('exact_match',),
+      fields=('text',),
+      templates=(
+          {'name': 'say', 'inputs': 'Say: {text}', 'targets': '{text}'},
+          {'name': 'repeat', 'inputs': 'Repeat {text}', 'targets': '{text}'},
+          {
+              'name': 'again',
+              'inputs': 'Again: {text}',
+              'targets': '{text}',
+              'held_out': True,
+          },
+      ),
+  )
+  pick = dataset(
+      'pick',
+      'commonsense',
+      choices=specs.Choices(label='label', fields=('first', 'second')),
+      metrics=('accuracy',),
+      fields=('first', 'second', 'label'),
+      templates=(
+          {
+              'name': 'which',
+              'inputs': 'Which? {options}',
+              'targets': '{answer}',
+          },
+      ),
+  )
+  rows = {
+      'mood': {'train': _labelled(40, 4), 'test': _labelled(30, 3)},
+      'echo': {
+          'train': [{'text': 'often'}] * 5 + [{'text': 'once'}],
+          'test': [{'text': t} for t in ('often', 'never', 'a  b', 'once')],
+      },
+      'pick': {
+          'train': [
+              {'first': 'x', 'second': f'y{i}', 'label': '1'} for i in range(4)
+          ],
+          'test': [
+              {'first': f'p{i}', 'second': f'q{i}', 'label': str(i % 2)}
+              for i in range(6)
+          ],
+      },
+  }
+  return types.SimpleNamespace(
+      datasets={'mood': mood, 'echo': echo, 'pick': pick},
+      store=Store(rows),
+      tasks=[tasks.create(each) for each in (mood, echo, pick)],
+      trained=('mood', 'echo'),
+  )
+
+
+def _ignore(count):
+  del count
+
+
+def answering(right_share):
+  """A system that is right on the share of row numbers below it, in tenths."""
+
+  def answer(examples, ranked, progress):
+    said = []
+    for example in examples:
+      right = int(example.row_id.split(':')[1]) % 10 < right_share
+      if ranked:
+        scores = np.full(len(example.options), -3.0)
+        place = example.answer_index
+        place = place if right else (place + 1) % len(example.options)
+        scores[place] = -1.0
+        said.append(
+            scoring.Answer(
+                example.options[place], place, -1.0, tuple(scores.tolist())
+            )
+        )
+      else:
+        text = example.targets if right else '<img src=x onerror=alert(1)>'
+        said.append(scoring.Answer(text, None, -2.5))
+    progress(len(examples))
+    return said
+
+  return answer
+
+
+@pytest.fixture
+def evaluated(small):
+  """The small evaluation with everything made of it."""
+  planned = plan.items(small.tasks, small.trained)
+  rendering = protocol.Rendering(split='test', limit=20, seed=1)
+  work = protocol.read(planned, small.store, rendering)
+  answers = {
+      'tuned': protocol.answer(work, answering(8), _ignore),
+      'untuned': protocol.answer(work, answering(3), _ignore),
+      'majority': protocol.majority_answers(work),
+  }
+  results = results_lib.assemble(
+      protocol.score(work, answers),
+      systems={
+          'tuned': {'checkpoint': 'runs/<small>', 'step': 1200},
+          'untuned': {'checkpoint': 'runs/<small>', 'step': 0},
+          'majority': {},
+      },
+      mixtures=['small', 'small:held_out'],
+      templates='all',
+      rendering=rendering,
+      normalisation='sum',
+  )
+  return types.SimpleNamespace(work=work, answers=answers, results=results)

@@ -1,0 +1,97 @@
+"""Every template of every dataset, in its group, on the same rows."""
+
+import dataclasses
+
+from flan_jax import errors
+from flan_jax.data import tasks
+from flan_jax.evaluation import plan
+import numpy as np
+import pytest
+
+
+def _found(items):
+  return {item.task.name: (item.group, item.how) for item in items}
+
+
+def test_all_templates_in_their_groups(small):
+  assert _found(plan.items(small.tasks, small.trained)) == {
+      'mood:template_plain': ('seen', 'rank'),
+      'mood:template_wrapped': ('held_out_template', 'rank'),
+      'echo:template_say': ('seen', 'generate'),
+      'echo:template_repeat': ('seen', 'generate'),
+      'echo:template_again': ('held_out_template', 'generate'),
+      'pick:template_which': ('held_out_dataset', 'rank'),
+  }
+
+
+def test_templates_by_selection(small):
+  all_items = _found(plan.items(small.tasks, small.trained))
+  trained = _found(plan.items(small.tasks, small.trained, 'trained'))
+  held_out = _found(plan.items(small.tasks, small.trained, 'held_out'))
+  assert {group for group, _ in trained.values()} == {'seen'}
+  assert trained | held_out == all_items
+  assert not trained.keys() & held_out.keys()
+  with pytest.raises(errors.UserError, match="'heldout'.*Did you mean held_o"):
+    plan.items(small.tasks, small.trained, 'heldout')
+  with pytest.raises(
+      errors.UserError, match="no template is 'trained' in pick"
+  ):
+    plan.items(small.tasks[2:], (), 'trained')
+
+
+def test_settings_hold_for_every_template(small):
+  setting = tasks.Setting(options='hidden', shots=2)
+  task = tasks.create(small.datasets['mood'], setting)
+  assert list(_found(plan.items([task], small.trained))) == [
+      'mood:template_plain:2_shot:no_options',
+      'mood:template_wrapped:2_shot:no_options',
+  ]
+  # What few templates train on, the others test.
+  task = tasks.create(small.datasets['echo'], tasks.Setting(num_templates=1))
+  groups = _found(plan.items([task], small.trained))
+  assert groups['echo:template_say'][0] == 'seen'
+  assert groups['echo:template_repeat'][0] == 'held_out_template'
+
+
+@pytest.mark.parametrize(
+    ('setting', 'name', 'how'),
+    [
+        ({'template': 'backwards'}, 'mood:template_backwards', 'generate'),
+        ({'baseline': 'no_template'}, 'mood:no_template', 'rank'),
+        (
+            {'template': '0', 'evaluation': 'generate'},
+            'mood:template_0:generate',
+            'generate',
+        ),
+    ],
+)
+def test_what_is_asked_for_is_taken_as_it_is(small, setting, name, how):
+  task = tasks.create(small.datasets['mood'], tasks.Setting(**setting))
+  assert _found(plan.items([task], small.trained)) == {name: ('seen', how)}
+
+
+def test_classes_read_as_the_targets_do(small):
+  items = {i.template: i for i in plan.items(small.tasks, small.trained)}
+  assert items['plain'].classes == ('bad', 'good')
+  assert items['wrapped'].classes == ('It is bad.', 'It is good.')
+  assert items['which'].classes == () == items['say'].classes
+  # A row's own text in the targets: no fixed classes.
+  mood = small.datasets['mood']
+  own = dataclasses.replace(mood.templates[0], targets='{answer}: {text}')
+  mood = dataclasses.replace(mood, templates=(own,))
+  (item,) = plan.items([tasks.create(mood)], ())
+  assert item.how == 'rank' and item.classes == ()
+
+
+def test_rows_are_a_seeded_choice():
+  all_rows = plan.subset('a', 100, None, 0)
+  assert all_rows.tolist() == list(range(100))
+  assert plan.subset('a', 5, 9, 0).tolist() == list(range(5))
+  few = plan.subset('a', 1000, 50, 0)
+  assert len(set(few.tolist())) == 50 and (np.diff(few) > 0).all()
+  assert few.tolist() == plan.subset('a', 1000, 50, 0).tolist()
+  assert few.tolist() != plan.subset('b', 1000, 50, 0).tolist()
+  assert few.tolist() != plan.subset('a', 1000, 50, 1).tolist()
+  assert set(few) <= set(plan.subset('a', 1000, 60, 0))
+  # Not the head of the split: spread over it.
+  assert 350 < few.mean() < 650

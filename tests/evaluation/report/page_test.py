@@ -1,0 +1,266 @@
+"""The report: one file, safe with any text, and right in a real browser."""
+
+import functools
+import html.parser
+import http.server
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import threading
+
+from flan_jax.evaluation import protocol
+from flan_jax.evaluation import results as results_lib
+import pytest
+
+_CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
+_FLAGS = (
+    '--headless --no-sandbox --disable-gpu --disable-quic --no-first-run'
+    ' --disable-background-networking --disable-component-update --disable-sync'
+    ' --enable-logging=stderr --virtual-time-budget=8000'
+).split()
+
+# The page in a frame of a phone's width: a window cannot be that narrow. What
+# is measured is written into the outer page, where --dump-dom shows it.
+_FRAME = """<!doctype html><title>frame</title><link rel="icon" href="data:,">
+<iframe id="frame" src="/report.html#HASH" width="WIDTH" height="900"></iframe>
+<script>
+document.getElementById('frame').onload = () => {
+  const page = document.getElementById('frame').contentDocument;
+  const all = (selector) => [...page.querySelectorAll(selector)];
+  const seen = (element) => element.getClientRects().length > 0;
+  const cards = () => all('#cards li').length;
+  const found = {
+    width: page.documentElement.clientWidth,
+    scrolled: page.documentElement.scrollWidth,
+    wide: all('body *').filter((e) => seen(e) &&
+      e.getBoundingClientRect().right > page.documentElement.clientWidth + 1 &&
+      !e.closest('.skip, pre')).map((e) => e.tagName + '.' + e.className),
+    rects: all('svg rect').filter((e) => e.getBBox().width > 0).length,
+    cards: cards(),
+    right: all('#cards li.right').length,
+    count: page.getElementById('count').textContent,
+    folded: all('tr.template').filter((e) => !seen(e)).length,
+    images: all('#cards img, #cards b, #cards script').length,
+    text: all('#cards').map((e) => e.textContent).join(''),
+  };
+  page.querySelector('[data-verdict="wrong"]').click();
+  found.afterWrong = {cards: cards(), right: all('#cards li.right').length};
+  page.querySelector('[data-verdict="gained"]').click();
+  found.gained = all('#cards .card').map((card) => [
+    card.classList.contains('right'),
+    card.querySelectorAll('dd')[2].textContent.includes('✗')]);
+  found.hash = document.getElementById('frame').contentWindow.location.hash;
+  page.querySelector('[data-verdict="all"]').click();
+  page.getElementById('more').click();
+  found.afterMore = {cards: cards(), right: all('#cards li.right').length};
+  page.getElementById('unfold').click();
+  found.unfolded = all('tr.template').filter(seen).length;
+  found.labels = all('button, select, input').filter((e) => !(
+    e.textContent.trim() || e.labels?.length)).length;
+  const mark = document.createElement('pre');
+  mark.id = 'found';
+  mark.textContent = JSON.stringify(found);
+  document.body.append(mark);
+};
+</script>
+"""
+
+
+@pytest.fixture
+def report(evaluated, tmp_path) -> pathlib.Path:
+  lines = protocol.lines(evaluated.work, evaluated.answers)
+  return results_lib.write(tmp_path / 'eval', evaluated.results, lines)
+
+
+class _Server:
+  """Serves a folder and the frame; notes what is asked for."""
+
+  def __init__(self, folder: pathlib.Path):
+    self.asked: list[str] = []
+    server = self
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+
+      def log_message(self, format, *args):
+        pass
+
+      def do_GET(self):
+        server.asked.append(self.path)
+        match = re.fullmatch(r'/frame-(\d+)-(.*)', self.path)
+        if not match:
+          return super().do_GET()
+        page = _FRAME.replace('WIDTH', match[1]).replace('HASH', match[2])
+        self.send_response(200)
+        self.send_header('Content-Type', 'text/html; charset=utf-8')
+        self.end_headers()
+        self.wfile.write(page.encode())
+
+    handler = functools.partial(Handler, directory=str(folder))
+    self._http = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    self._thread = threading.Thread(target=self._http.serve_forever)
+
+  def __enter__(self):
+    self._thread.start()
+    return self
+
+  def __exit__(self, *args):
+    self._http.shutdown()
+    self._thread.join()
+    self._http.server_close()
+
+  def address(self, path: str) -> str:
+    return f'http://127.0.0.1:{self._http.server_port}/{path}'
+
+
+def _browse(report, tmp_path, width, fragment):
+  """Opens the report; returns what the frame found, and what was asked for."""
+  if _CHROMIUM is None:
+    pytest.skip('chromium is not installed: the report is not seen')
+  with _Server(report.parent) as server:
+    done = subprocess.run(
+        [
+            _CHROMIUM,
+            *_FLAGS,
+            f'--user-data-dir={tmp_path / "browser"}',
+            f'--window-size={max(width, 500) + 20},1000',
+            '--dump-dom',
+            server.address(f'frame-{width}-{fragment}'),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+  console = [line for line in done.stderr.splitlines() if 'CONSOLE' in line]
+  assert not console
+  found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
+  assert found, done.stdout[-2000:] + done.stderr[-2000:]
+  asked = [path for path in server.asked if not path.startswith('/frame')]
+  return json.loads(html.unescape(found[1])), asked
+
+
+@pytest.mark.parametrize('width', [390, 1100])
+def test_in_a_browser(report, evaluated, tmp_path, width):
+  found, asked = _browse(report, tmp_path, width, '')
+  assert asked == ['/report.html'], 'the page asks for something else'
+  assert found['width'] in range(width - 20, width + 1)
+  assert found['scrolled'] <= found['width'] and not found['wide']
+  # Three bars for each cluster of each group, but for those of no length.
+  bars = [
+      score
+      for row in evaluated.results['clusters']
+      for score in row['scores'].values()
+  ]
+  assert found['rects'] == sum(score > 0 for score in bars)
+  assert found['cards'] == 10
+  assert found['folded'] == found['unfolded'] == len(evaluated.results['tasks'])
+  assert found['afterWrong']['cards'] > 0
+  assert found['afterWrong']['right'] == 0
+  assert found['gained'] and all(a and b for a, b in found['gained'])
+  assert found['hash'] == '#verdict=gained'
+  assert found['afterMore']['cards'] == 20
+  assert 0 < found['afterMore']['right'] < 20
+  assert found['labels'] == 0
+  # What models and rows say stays text.
+  assert found['images'] == 0
+  assert '<b>bold</b> & "quoted" </script>' in found['text']
+
+
+def test_a_view_can_be_shared(report, tmp_path):
+  found, _ = _browse(
+      report, tmp_path, 800, 'verdict=wrong&dataset=mood&text=9%20%3Cb'
+  )
+  assert found['cards'] > 0 and found['right'] == 0
+  assert re.findall(r'row (\d+)', found['text'])
+  assert all(n.endswith('9') for n in re.findall(r'row (\d+)', found['text']))
+  assert 'Again:' not in found['text'] and 'Which?' not in found['text']
+
+
+def test_a_view_that_makes_no_sense_is_ignored(report, tmp_path):
+  found, _ = _browse(report, tmp_path, 800, 'verdict=toString&dataset=gone')
+  assert found['cards'] == 10
+
+
+class _Reader(html.parser.HTMLParser):
+  """Collects tags, ids, addresses and the data of a page."""
+
+  def __init__(self):
+    super().__init__()
+    self.tags, self.ids, self.addresses, self.data = [], [], [], ''
+    self._open: list[str] = []
+    self._in_data = False
+
+  def handle_starttag(self, tag, attributes):
+    given = dict(attributes)
+    self.tags.append(tag)
+    self.ids += [given['id']] if 'id' in given else []
+    self.addresses += [given[k] for k in ('src', 'href') if k in given]
+    self._in_data = given.get('id') == 'data'
+    if tag not in ('meta', 'link', 'input', 'wbr', 'line', 'rect'):
+      self._open.append(tag)
+
+  def handle_endtag(self, tag):
+    if tag in ('line', 'rect'):
+      return
+    assert self._open.pop() == tag
+
+  def handle_data(self, data):
+    if self._in_data:
+      self.data += data
+
+
+def test_the_page_is_well_formed_and_asks_for_nothing(report, evaluated):
+  text = report.read_text(encoding='utf-8')
+  reader = _Reader()
+  reader.feed(text)
+  reader.close()
+  assert reader.tags.count('svg') == 3
+  assert len(reader.ids) == len(set(reader.ids))
+  assert set(reader.addresses) == {'data:,', '#samples'}
+  assert not re.search(r'https?://|@import|url\(', text)
+  assert '[[' not in re.sub(r'<script.*', '', text, flags=re.DOTALL)
+  shown = json.loads(reader.data)
+  inputs = {line['inputs'] for line in shown['samples']}
+  assert any('</script>' in line for line in inputs)
+  assert 'runs/&lt;small&gt;' in text and 'runs/<small>' not in text
+
+
+def test_a_mark_in_a_text_is_not_filled_in(evaluated):
+  from flan_jax.evaluation.report import page
+
+  results = {**evaluated.results, 'mixtures': ['[[script]]']}
+  assert '<h1>[[script]]</h1>' in page.render(results, [])
+
+
+def _relative_luminance(color: str) -> float:
+  channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+  linear = [
+      c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+      for c in channels
+  ]
+  return sum(
+      w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True)
+  )
+
+
+def test_colors_have_contrast(root):
+  """WCAG 2.1: 4.5 to 1 for text, 3 to 1 for bars, in both schemes."""
+  style = (root / 'flan_jax/evaluation/report/style.css').read_text()
+  schemes = [
+      dict(re.findall(r'--([a-z]+): (#[0-9a-f]{6});', block))
+      for block in re.findall(r':root \{(.*?)\}', style, re.DOTALL)
+  ]
+  assert len(schemes) == 2
+  for scheme in schemes:
+    for back in ('page', 'card'):
+      for front in ('ink', 'soft', 'good', 'bad', 'tuned', 'untuned') + (
+          'majority',
+      ):
+        light, dark = sorted(
+            (_relative_luminance(scheme[name]) for name in (front, back)),
+            reverse=True,
+        )
+        ratio = (light + 0.05) / (dark + 0.05)
+        least = 3.0 if front in ('untuned', 'majority') else 4.5
+        assert ratio >= least, (front, back, ratio)
