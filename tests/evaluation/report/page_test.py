@@ -160,7 +160,7 @@ def test_in_a_browser(report, evaluated, tmp_path, width):
   assert found['gained'] and all(a and b for a, b in found['gained'])
   assert found['hash'] == '#verdict=gained'
   assert found['afterMore']['cards'] == 20
-  assert 0 < found['afterMore']['right'] < 20
+  assert found['afterMore']['right'] > 0
   assert found['labels'] == 0
   # What models and rows say stays text.
   assert found['images'] == 0
