@@ -30,11 +30,9 @@ import os
 from flan_jax.data import catalogue as catalogue_lib
 from flan_jax.data import examples
 from flan_jax.data import mixtures as mixtures_lib
+from flan_jax.data import pipeline
 from flan_jax.data import rows
 from flan_jax.data import specs
-from flan_jax.data import tasks
-from flan_jax.data import templates
-import numpy as np
 
 Choices = specs.Choices
 Dataset = specs.Dataset
@@ -51,7 +49,7 @@ def load(
     limit: int | None = None,
     seed: int = 0,
     mixtures: Sequence[str | os.PathLike[str]] = (),
-    cache_dir: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     tfds_data_dir: str | None = None,
     data_dir: str | None = None,
 ) -> list[Example]:
@@ -71,23 +69,10 @@ def load(
   Raises:
     UserError: The name is unknown, or data is missing or broken.
   """
-  settings = rows.SourceSettings(
-      tfds_data_dir=tfds_data_dir, data_dir=data_dir, on_error='raise'
-  )
+  settings = rows.SourceSettings(tfds_data_dir=tfds_data_dir, data_dir=data_dir)
   store = rows.RowStore(cache_dir, settings)
   found = mixtures_lib.resolve(catalogue_lib.Catalogue(mixtures), name)
-  rendered: list[Example] = []
+  loaded: list[Example] = []
   for task, _ in mixtures_lib.as_mixture(found).members:
-    opened = store.open(task.dataset, split)
-    renderer = templates.Renderer(
-        task, opened, seed=seed, exemplars=train_rows(task, store)
-    )
-    count = len(opened) if limit is None else min(limit, len(opened))
-    indices = np.arange(count)
-    rendered += renderer.render(indices, np.zeros_like(indices))
-  return rendered
-
-
-def train_rows(task: tasks.Task, store: rows.RowStore) -> rows.Rows | None:
-  """Returns the rows that exemplars come from; None for zero-shot tasks."""
-  return store.open(task.dataset, 'train') if task.setting.shots else None
+    loaded += pipeline.examples(task, split, store, seed=seed, limit=limit)
+  return loaded

@@ -34,11 +34,6 @@ class Reader:
     }
     self._places |= {name: place for place, name in enumerate(self._names)}
 
-  @property
-  def fixed(self) -> tuple[str, ...]:
-    """The options of every row; () where they differ by row."""
-    return self._names
-
   def read(
       self,
       rows: Sequence[Mapping[str, object]],

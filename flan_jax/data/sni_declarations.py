@@ -6,11 +6,10 @@ the cluster. The folder of such files is one mixture, `sni`.
 
 import collections
 from collections.abc import Sequence
-import json
 import pathlib
 import re
+from typing import Any
 
-from flan_jax import errors
 from flan_jax.data import specs
 from flan_jax.data.sources import sni
 
@@ -66,23 +65,14 @@ def held_out_names(folder: pathlib.Path) -> frozenset[str]:
 def load(path: pathlib.Path) -> specs.Dataset:
   """Declares the dataset of a task file.
 
-  `sni.split_slices` says which instances are for test, validation and
-  training. A task is a classification when its answers are few and each comes
-  often: its classes are then in alphabetical order.
+  A task is a classification when its answers are few and each comes often; its
+  classes are then in alphabetical order.
 
   Raises:
     UserError: The file is not a task file.
   """
-  data = _read(path)
-  instances = data.get('Instances')
-  if not isinstance(instances, list) or not instances:
-    raise errors.UserError(f'{path}: Instances: no instances in this task file')
-  outputs = [_outputs(path, i, row) for i, row in enumerate(instances)]
-  classes = _classes(outputs)
-  splits = sni.split_slices(len(instances))
-  category = data.get('Categories', '')
-  if isinstance(category, list):
-    category = category[0] if category else ''
+  task = sni.read_task(path)
+  classes = _classes([_outputs(instance) for instance in task.instances])
   fields = {'definition': 'definition', 'input': 'input'}
   if not classes:
     fields |= {'output': 'output.0', 'outputs': 'output'}
@@ -90,11 +80,11 @@ def load(path: pathlib.Path) -> specs.Dataset:
       name=dataset_name(path.stem),
       path=path,
       collection=MIXTURE,
-      cluster=_cluster(str(category)),
+      cluster=_cluster(task.categories),
       description=f'Super-NaturalInstructions {path.stem}.',
-      licence=_licence(data.get('Instance License')),
-      source=specs.Source(kind='sni', where=str(path.resolve())),
-      splits=splits,
+      licence=', '.join(task.licences),
+      source=specs.Source(kind='sni', where=path.name),
+      splits=sni.split_slices(len(task.instances)),
       fields=fields,
       choices=specs.Choices(label='output.0', names=classes)
       if classes
@@ -105,52 +95,27 @@ def load(path: pathlib.Path) -> specs.Dataset:
   )
 
 
-def _read(path: pathlib.Path) -> dict:
-  try:
-    data = json.loads(path.read_text(encoding='utf-8'))
-  except OSError as error:
-    raise errors.UserError(f'{path}: {error.strerror}') from error
-  except json.JSONDecodeError as error:
-    raise errors.UserError(
-        f'{path}:{error.lineno}: not valid JSON: {error.msg}'
-    ) from error
-  except UnicodeDecodeError as error:
-    raise errors.UserError(
-        f'{path}: byte {error.start} is not UTF-8; save the file as UTF-8'
-    ) from error
-  if not isinstance(data, dict):
-    raise errors.UserError(f'{path}: a task file holds one JSON object')
-  return data
-
-
-def _outputs(path: pathlib.Path, place: int, row: object) -> list[str]:
-  output = row.get('output') if isinstance(row, dict) else None
-  if isinstance(output, str):
-    output = [output]
-  if not isinstance(output, list) or not output:
-    raise errors.UserError(f'{path}: Instances[{place}].output: is missing')
-  return [str(text) for text in output]
+def _outputs(instance: Any) -> list[str]:
+  """An instance's answers; none if it is broken, which its reader reports."""
+  output = instance.get('output') if isinstance(instance, dict) else None
+  listed = output if isinstance(output, list) else [output]
+  # NaN, which differs from itself, is how these files say that nothing is.
+  return [str(text) for text in listed if text is not None and text == text]
 
 
 def _classes(outputs: Sequence[list[str]]) -> tuple[str, ...]:
   """Returns the classes of a classification task, () for any other."""
-  if any(len(texts) != 1 for texts in outputs):
+  if any(len(texts) > 1 for texts in outputs):
     return ()
-  counts = collections.Counter(texts[0] for texts in outputs)
+  counts = collections.Counter(texts[0] for texts in outputs if texts)
   if not 2 <= len(counts) <= _MAX_CLASSES or min(counts.values()) < _MIN_EACH:
     return ()
   return tuple(sorted(counts)) if all(map(str.strip, counts)) else ()
 
 
-def _cluster(category: str) -> str:
-  name = re.sub(r'[^a-z0-9]+', '_', category.lower()).strip('_')
+def _cluster(categories: tuple[str, ...]) -> str:
+  name = re.sub(r'[^a-z0-9]+', '_', ''.join(categories[:1]).lower()).strip('_')
   return name or 'uncategorised'
-
-
-def _licence(licence: object) -> str:
-  if isinstance(licence, list):
-    return ', '.join(str(each) for each in licence)
-  return str(licence or '')
 
 
 def _templates(choices: bool) -> tuple[specs.Template, ...]:

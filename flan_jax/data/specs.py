@@ -19,9 +19,9 @@ METRICS = ('accuracy', 'exact_match', 'f1', 'squad', 'trivia_qa', 'rouge')
 # Kind of source -> the options that may stand beside it.
 SOURCES: Mapping[str, tuple[str, ...]] = {
     'tfds': (),
-    'jsonl': (),
-    'csv': ('columns',),
-    'tsv': ('columns',),
+    'jsonl': ('rows',),
+    'csv': ('columns', 'quoting'),
+    'tsv': ('columns', 'quoting'),
     'sni': (),
     'generated': (),
 }
@@ -321,8 +321,6 @@ def _read_source(node: nodes.Node) -> Source:
     )
   keys = node.section(kinds, SOURCES[kinds[0]])
   where = keys.pop(kinds[0])
-  if not where.text().strip():
-    raise where.error('must say where the rows are')
   options = {key: value.text() for key, value in keys.items()}
   return Source(kind=kinds[0], where=where.text(), options=options)
 
@@ -397,6 +395,7 @@ def problems(dataset: Dataset) -> Iterator[Problem]:
     yield Problem('', f"'{dataset.name}' cannot be a dataset's name: {_LEGAL}")
   if not is_name(dataset.cluster):
     yield Problem('cluster', f"'{dataset.cluster}' is no cluster: {_LEGAL}")
+  yield from _source_problems(dataset.source)
   for split in dataset.splits:
     if split not in SPLITS:
       yield Problem(f'splits.{split}', _unknown('split', split, SPLITS))
@@ -439,6 +438,19 @@ def _named_fields(dataset: Dataset) -> Iterator[tuple[str, str]]:
       yield 'choices.list', choices.list
   if dataset.references:
     yield 'references', dataset.references
+
+
+def _source_problems(source: Source) -> Iterator[Problem]:
+  if source.kind not in SOURCES:
+    yield Problem('source', _unknown('kind', source.kind, tuple(SOURCES)))
+    return
+  if not source.where.strip():
+    yield Problem(f'source.{source.kind}', 'must say where the rows are')
+  for option in source.options:
+    if option not in SOURCES[source.kind]:
+      yield Problem(
+          f'source.{option}', _unknown('option', option, SOURCES[source.kind])
+      )
 
 
 def _field_problems(dataset: Dataset) -> Iterator[Problem]:

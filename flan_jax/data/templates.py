@@ -57,20 +57,22 @@ class Text:
     self.pattern = '%s'.join(
         literal.replace('%', '%%') for literal in pieces[::2]
     )
-    self.values: Callable[[_Row], tuple] = _getter(self.names)
+    self.values: Callable[[_Row], tuple] = _nothing
+    if len(self.names) == 1:
+      # itemgetter gives a tuple from two names on; '%.0s' prints nothing.
+      self.pattern += '%.0s'
+      self.values = operator.itemgetter(*self.names, *self.names)
+    elif self.names:
+      self.values = operator.itemgetter(*self.names)
 
   def fill(self, row: _Row) -> str:
     """Returns the text with the row's values in its slots."""
     return self.pattern % self.values(row)
 
 
-def _getter(names: tuple[str, ...]) -> Callable[[_Row], tuple]:
-  if not names:
-    return lambda row: ()
-  if len(names) == 1:
-    name = names[0]
-    return lambda row: (row[name],)
-  return operator.itemgetter(*names)
+def _nothing(row: _Row) -> tuple:
+  del row  # A text without slots.
+  return ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,238 @@
+"""What names mean: mixtures flattened, settings applied, rates."""
+
+import re
+
+from flan_jax import errors
+from flan_jax.data import catalogue
+from flan_jax.data import mixtures
+import numpy as np
+import pytest
+
+_DATASET = """
+version: 1
+cluster: {cluster}
+source: {{jsonl: x.jsonl}}
+splits: {{train: train}}
+fields: {{a: a}}
+{choices}
+metrics: [exact_match]
+templates:
+- name: ask
+  inputs: "{{a}}?"
+  targets: "{targets}"
+"""
+
+
+@pytest.fixture
+def make(declare, tmp_path):
+  """Writes datasets, one mixture a keyword, and returns the catalogue."""
+
+  def dataset(name, cluster, choices=True):
+    declare(
+        f'{name}.yaml',
+        _DATASET.format(
+            cluster=cluster,
+            choices='choices: {label: l, names: [x, y]}' if choices else '',
+            targets='{answer}' if choices else '{a}',
+        ),
+    )
+
+  def write(**texts):
+    dataset('toy_a', 'toy_sentiment')
+    dataset('toy_b', 'toy_sentiment')
+    dataset('toy_c', 'toy_nli')
+    dataset('toy_d', 'toy_writing', choices=False)
+    for name, text in texts.items():
+      declare(f'{name}.yaml', f'version: 1\n{text}')
+    return catalogue.Catalogue([tmp_path])
+
+  return write
+
+
+def _members(found):
+  return [(task.name, weight) for task, weight in found.members]
+
+
+def test_a_dataset_is_a_task_and_a_mixture_of_one(make):
+  task = mixtures.resolve(make(), 'toy_a:no_options')
+  assert task.name == 'toy_a:no_options'
+  assert task.dataset.cluster == 'toy_sentiment'
+  whole = mixtures.as_mixture(task)
+  assert (whole.name, whole.members) == ('toy_a:no_options', ((task, 1.0),))
+  assert (whole.cap, whole.max_rate) == (None, None)
+  assert mixtures.as_mixture(whole) is whole
+
+
+def test_members_by_name_cluster_and_collection(make, tmp_path):
+  found = make(
+      m=(
+          'members: [{name: toy_d, weight: 2}, {cluster: toy_sentiment},'
+          ' "toy_c:no_options"]\ncap: 9\nmax_rate: 4\n'
+      ),
+      everything=f'members: [{{collection: {tmp_path.name}}}]\n',
+      narrow=f'members: [{{collection: {tmp_path.name}, cluster: toy_nli}}]\n',
+  )
+  mixture = mixtures.resolve(found, 'm')
+  assert (mixture.name, mixture.cap, mixture.max_rate) == ('m', 9, 4)
+  assert _members(mixture) == [
+      ('toy_d', 2.0),
+      ('toy_a', 1.0),
+      ('toy_b', 1.0),
+      ('toy_c:no_options', 1.0),
+  ]
+  names = [
+      task.name for task, _ in mixtures.resolve(found, 'everything').members
+  ]
+  assert names == ['toy_a', 'toy_b', 'toy_c', 'toy_d']
+  assert _members(mixtures.resolve(found, 'narrow')) == [('toy_c', 1.0)]
+
+
+def test_a_setting_holds_for_every_member(make):
+  found = make(m='members: [toy_a, "toy_c:template_ask:no_options", toy_d]\n')
+  mixture = mixtures.resolve(found, 'm:2_templates:2_shot:rank')
+  assert mixture.name == 'm:2_templates:2_shot:rank'
+  # What cannot be ranked is generated, as it always is.
+  assert [name for name, _ in _members(mixture)] == [
+      'toy_a:2_templates:2_shot:rank',
+      'toy_c:2_templates:2_shot:no_options:rank',
+      'toy_d:2_templates:2_shot',
+  ]
+  with pytest.raises(errors.UserError, match="'toy_a' has no template 'x'"):
+    mixtures.resolve(found, 'm:template_x')
+
+
+def test_held_out_is_taken_out_and_is_a_mixture_of_its_own(make):
+  found = make(
+      m=(
+          'members: [toy_a, toy_b, toy_c]\n'
+          'held_out: [toy_d, {cluster: toy_sentiment}]\n'
+      )
+  )
+  assert _members(mixtures.resolve(found, 'm')) == [('toy_c', 1.0)]
+  assert _members(mixtures.resolve(found, 'm:held_out:rank')) == [
+      ('toy_d', 1.0),
+      ('toy_a:rank', 1.0),
+      ('toy_b:rank', 1.0),
+  ]
+
+
+def test_mixtures_within_mixtures_are_flattened(make):
+  found = make(
+      inner='members: [toy_a, {name: toy_b, weight: 3}]\ncap: 7\n',
+      outer=(
+          'members: [{name: "inner:no_options", weight: 2}, toy_c]\n'
+          'held_out: [toy_b]\nmax_rate: 5\n'
+      ),
+      around='members: [outer, toy_d]\n',
+  )
+  outer = mixtures.resolve(found, 'outer')
+  assert _members(outer) == [('toy_a:no_options', 2.0), ('toy_c', 1.0)]
+  # What a mixture does not say, it takes from the mixtures in it.
+  assert (outer.cap, outer.max_rate) == (7, 5)
+  around = mixtures.resolve(found, 'around:1_templates')
+  assert _members(around) == [
+      ('toy_a:1_templates:no_options', 2.0),
+      ('toy_c:1_templates', 1.0),
+      ('toy_d:1_templates', 1.0),
+  ]
+
+
+@pytest.mark.parametrize(
+    ('texts', 'name', 'message'),
+    [
+        ({}, 'toy_x', "unknown task or mixture 'toy_x'. Did you mean toy_"),
+        (
+            {'m': 'members: [toy_a]\nheld_out: [toy_a]\n'},
+            'm',
+            "m.yaml: 'm' has no members once held_out is taken away",
+        ),
+        (
+            {'m': 'members: [toy_a]\n'},
+            'm:held_out',
+            "m.yaml: 'm' holds nothing out",
+        ),
+        (
+            {'m': 'members: [toy_aa]\n'},
+            'm',
+            "m.yaml: members: unknown task or mixture 'toy_aa'. Did you mean",
+        ),
+        (
+            {'m': 'members: ["toy_a:rnk"]\n'},
+            'm',
+            "m.yaml: members: 'toy_a:rnk': unknown part 'rnk'",
+        ),
+        (
+            {'m': 'members: [toy_a]\nheld_out: [toy_z]\n'},
+            'm',
+            "m.yaml: held_out: unknown task or mixture 'toy_z'",
+        ),
+        (
+            {'m': 'members: [toy_a]\nheld_out: ["toy_b:rank"]\n'},
+            'm',
+            "m.yaml: held_out: 'toy_b:rank' must be a dataset's bare name",
+        ),
+        (
+            {'m': 'members: [{cluster: toy_x}]\n'},
+            'm',
+            "m.yaml: members: no dataset has cluster 'toy_x'",
+        ),
+        (
+            {'m': 'members: [{cluster: toy_nli, collection: sni}]\n'},
+            'm',
+            "no dataset has cluster 'toy_nli' and collection 'sni'",
+        ),
+        (
+            {'m': 'members: [toy_a, {cluster: toy_sentiment}]\n'},
+            'm',
+            "m.yaml: members: 'toy_a' is a member twice",
+        ),
+        (
+            {'m': 'members: [n, toy_a]\n', 'n': 'members: [toy_a]\n'},
+            'm',
+            "members: 'toy_a' is a member twice (through n)",
+        ),
+        (
+            {'m': 'members: [n]\n', 'n': 'members: [m]\n'},
+            'm',
+            'members: m > n > m is a circle',
+        ),
+        (
+            {
+                'm': 'members: [n, o]\n',
+                'n': 'members: [toy_a]\ncap: 1\n',
+                'o': 'members: [toy_b]\ncap: 2\n',
+            },
+            'm',
+            'm.yaml: cap: the members differ (n 1, o 2)',
+        ),
+    ],
+)
+def test_names_and_mixtures_with_mistakes(make, texts, name, message):
+  found = make(**texts)
+  with pytest.raises(errors.UserError, match=re.escape(message)):
+    mixtures.resolve(found, name)
+
+
+def test_rates_are_proportional_up_to_a_maximum(make):
+  found = make(
+      m='members: [toy_a, {name: toy_b, weight: 3}, toy_c]\nmax_rate: 3000\n',
+      capped='members: [toy_a]\ncap: 5\n',
+  )
+  mixture = mixtures.resolve(found, 'm')
+  # By hand: 2,490 whole; 30,000 counts as 3,000, three times; nothing at all.
+  rates = mixtures.rates(mixture, [2490, 30_000, 0])
+  np.testing.assert_array_equal(rates, [2490.0, 9000.0, 0.0])
+  assert mixtures.rates(mixtures.resolve(found, 'capped'), [8]) == [5.0]
+  with pytest.raises(ValueError, match='members'):
+    mixtures.rates(mixture, [1, 2])
+
+
+def test_the_mixtures_of_this_project_resolve():
+  found = catalogue.Catalogue()
+  for name in found.mixture_names():
+    mixture = mixtures.resolve(found, name)
+    clusters = {task.dataset.cluster for task, _ in mixture.members}
+    assert len(clusters) > 1
+  flan = mixtures.resolve(found, 'flan2021')
+  assert (flan.cap, flan.max_rate) == (30_000, 3000)
+  assert {'rte', 'sst2', 'trec'} <= {task.name for task, _ in flan.members}
