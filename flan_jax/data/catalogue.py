@@ -10,6 +10,7 @@ import re
 from flan_jax import errors
 from flan_jax import paths
 from flan_jax.data import sni_declarations
+from flan_jax.data import spec_files
 from flan_jax.data import specs
 
 # A mixture is told by its `members`, without parsing the whole file.
@@ -120,7 +121,7 @@ class Catalogue:
       is_mixture = bool(_MEMBERS.search(path.read_text(encoding='utf-8')))
     except (OSError, UnicodeDecodeError):
       is_mixture = False  # Reading it says what is wrong, when it is wanted.
-    read = functools.partial(specs.load, path, collection=collection)
+    read = functools.partial(spec_files.load, path, collection=collection)
     self._add(path.stem, _Entry(path, is_mixture, read, collection))
 
   def _add_sni(self, path: pathlib.Path) -> None:
@@ -235,4 +236,4 @@ def register(dataset: specs.Dataset) -> None:
 
 def _yaml_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   found = [*folder.rglob('*.yaml'), *folder.rglob('*.yml')]
-  return (path for path in sorted(found) if path.name != specs.BLANK)
+  return (path for path in sorted(found) if path.name != spec_files.BLANK)

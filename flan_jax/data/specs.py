@@ -1,7 +1,6 @@
-"""Declarations: one YAML file is one dataset or one mixture.
+"""Declarations: what a dataset and a mixture are, and what can be wrong.
 
-`mixtures/BLANK.yaml` explains every key. The reader is strict: a mistake is a
-`UserError` that names the file, the line and the key.
+`mixtures/BLANK.yaml` explains every key; `spec_files` reads the files.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,8 +9,6 @@ import pathlib
 import re
 
 from flan_jax import errors
-from flan_jax import paths
-from flan_jax.data import nodes
 from flan_jax.data import slots
 
 SPLITS = ('train', 'validation', 'test')
@@ -25,10 +22,8 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     'sni': (),
     'generated': (),
 }
-BLANK = 'BLANK.yaml'  # The file to copy: it loads, and is no dataset.
 _NAME = re.compile(r'[a-z0-9_]+\Z')
 _FUNCTION = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z')
-_KEY_PART = re.compile(r'([^.\[\]]+)|\[(\d+)\]')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,179 +209,6 @@ class Problem:
 def is_name(text: str) -> bool:
   """Whether a text can name a dataset, mixture, cluster, field or template."""
   return bool(_NAME.match(text))
-
-
-def load(
-    path: pathlib.Path | str, *, collection: str = ''
-) -> Dataset | MixtureSpec:
-  """Reads a declaration.
-
-  Args:
-    path: A YAML file.
-    collection: The collection that a dataset belongs to; the first folder
-      under `mixtures/`, or elsewhere the file's folder, if it is not given.
-
-  Raises:
-    UserError: The file cannot be read, or something in it is wrong.
-  """
-  path = pathlib.Path(path)
-  node = nodes.read(path)
-  name = 'blank' if path.name == BLANK else path.stem
-  if not is_name(name):
-    raise node.error(
-        f"the file's name '{path.stem}' becomes the dataset's name, so it must"
-        " be lower-case letters, digits and '_'"
-    )
-  if 'members' in node.entries():
-    return _read_mixture(node, name, path)
-  dataset = _read_dataset(node, name, path, collection or _collection(path))
-  for problem in problems(dataset):
-    raise _find(node, problem.key).error(problem.message, problem.position)
-  return dataset
-
-
-def _collection(path: pathlib.Path) -> str:
-  folder = path.resolve().parent
-  packaged = paths.mixtures_dir()
-  if folder != packaged and folder.is_relative_to(packaged):
-    return folder.relative_to(packaged).parts[0]
-  return folder.name
-
-
-def _find(node: nodes.Node, key: str) -> nodes.Node:
-  """Returns the value at a key, or the innermost one around where it lacks."""
-  for name, index in _KEY_PART.findall(key):
-    if index and node.is_list():
-      node = node.items()[int(index)]
-    elif name and not node.is_list() and not node.is_text():
-      node = node.entries().get(name, node)
-  return node
-
-
-def _read_dataset(
-    node: nodes.Node, name: str, path: pathlib.Path, collection: str
-) -> Dataset:
-  keys = node.section(
-      ('version', 'cluster', 'source', 'splits', 'fields', 'metrics')
-      + ('templates',),
-      ('description', 'licence', 'field_names', 'choices', 'references')
-      + ('limits',),
-  )
-  fields = keys['fields']
-  if not fields.is_text() and 'field_names' in keys:
-    raise keys['field_names'].error(
-        'is for a function in `fields`; a mapping names its fields itself'
-    )
-  return Dataset(
-      name=name,
-      path=path,
-      collection=collection,
-      cluster=keys['cluster'].text(),
-      version=keys['version'].integer(1),
-      description=_text(keys, 'description'),
-      licence=_text(keys, 'licence'),
-      source=_read_source(keys['source']),
-      splits={
-          split: value.text()
-          for split, value in keys['splits'].entries().items()
-      },
-      fields=fields.text()
-      if fields.is_text()
-      else {field: value.text() for field, value in fields.entries().items()},
-      field_names=keys['field_names'].texts() if 'field_names' in keys else (),
-      choices=_read_choices(keys['choices']) if 'choices' in keys else None,
-      references=_text(keys, 'references'),
-      metrics=keys['metrics'].texts(),
-      limits={
-          split: value.integer(1)
-          for split, value in keys['limits'].entries().items()
-      }
-      if 'limits' in keys
-      else {},
-      templates=tuple(_read_template(n) for n in keys['templates'].items()),
-  )
-
-
-def _text(keys: Mapping[str, nodes.Node], key: str) -> str:
-  return keys[key].text() if key in keys else ''
-
-
-def _read_source(node: nodes.Node) -> Source:
-  entries = node.entries()
-  kinds = [key for key in entries if key in SOURCES]
-  if len(kinds) != 1:
-    raise node.error(
-        'must name one source, as in `source: {jsonl: my_rows.jsonl}`; the'
-        f' kinds are {", ".join(SOURCES)}'
-    )
-  keys = node.section(kinds, SOURCES[kinds[0]])
-  where = keys.pop(kinds[0])
-  options = {key: value.text() for key, value in keys.items()}
-  return Source(kind=kinds[0], where=where.text(), options=options)
-
-
-def _read_choices(node: nodes.Node) -> Choices:
-  keys = node.section(('label',), ('names', 'fields', 'list'))
-  return Choices(
-      label=keys['label'].text(),
-      names=keys['names'].texts() if 'names' in keys else (),
-      fields=keys['fields'].texts() if 'fields' in keys else (),
-      list=_text(keys, 'list'),
-  )
-
-
-def _read_template(node: nodes.Node) -> Template:
-  keys = node.section(('name', 'inputs', 'targets'), ('inverted', 'held_out'))
-  return Template(
-      name=keys['name'].text(),
-      inputs=keys['inputs'].text(),
-      targets=keys['targets'].text(),
-      inverted='inverted' in keys and keys['inverted'].flag(),
-      held_out='held_out' in keys and keys['held_out'].flag(),
-  )
-
-
-def _read_mixture(
-    node: nodes.Node, name: str, path: pathlib.Path
-) -> MixtureSpec:
-  keys = node.section(
-      ('version', 'members'), ('description', 'held_out', 'cap', 'max_rate')
-  )
-  members = tuple(
-      _read_member(n, weighed=True) for n in keys['members'].items()
-  )
-  if not members:
-    raise keys['members'].error('names no member')
-  return MixtureSpec(
-      name=name,
-      path=path,
-      version=keys['version'].integer(1),
-      description=_text(keys, 'description'),
-      members=members,
-      held_out=tuple(
-          _read_member(n, weighed=False) for n in keys['held_out'].items()
-      )
-      if 'held_out' in keys
-      else (),
-      cap=keys['cap'].integer(1) if 'cap' in keys else None,
-      max_rate=keys['max_rate'].integer(1) if 'max_rate' in keys else None,
-  )
-
-
-def _read_member(node: nodes.Node, *, weighed: bool) -> Member:
-  if node.is_text():
-    return Member(name=node.text())
-  keys = node.section(
-      (), ('name', 'cluster', 'collection') + (('weight',) if weighed else ())
-  )
-  if ('name' in keys) == ('cluster' in keys or 'collection' in keys):
-    raise node.error('must have a name, or else a cluster or a collection')
-  return Member(
-      name=_text(keys, 'name'),
-      cluster=_text(keys, 'cluster'),
-      collection=_text(keys, 'collection'),
-      weight=keys['weight'].positive() if 'weight' in keys else 1.0,
-  )
 
 
 def problems(dataset: Dataset) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ import dataclasses
 
 from flan_jax import errors
 from flan_jax import paths
+from flan_jax.data import spec_files
 from flan_jax.data import specs
 import pytest
 
@@ -51,7 +52,7 @@ max_rate: 3000
 
 def test_a_dataset_is_read(declare):
   path = declare('glue/rte.yaml', _RTE)
-  assert specs.load(path) == specs.Dataset(
+  assert spec_files.load(path) == specs.Dataset(
       name='rte',
       path=path,
       collection='glue',
@@ -93,7 +94,7 @@ def test_a_dataset_is_read(declare):
 
 def test_a_mixture_is_read(declare):
   path = declare('mine.yaml', _MIXTURE)
-  assert specs.load(path) == specs.MixtureSpec(
+  assert spec_files.load(path) == specs.MixtureSpec(
       name='mine',
       path=path,
       members=(
@@ -108,7 +109,7 @@ def test_a_mixture_is_read(declare):
 
 
 def test_the_row_paths_hold_all_that_rendering_reads(declare):
-  dataset = specs.load(declare('rte.yaml', _RTE))
+  dataset = spec_files.load(declare('rte.yaml', _RTE))
   assert dataset.row_paths == {
       'premise': 'premise',
       'hypothesis': 'pair.1.text',
@@ -132,7 +133,7 @@ def test_a_function_lists_its_fields(declare):
       'fields: {premise: premise, hypothesis: pair.1.text}',
       'fields: my_package.rows:rte\nfield_names: [premise, hypothesis, label]',
   )
-  dataset = specs.load(declare('rte.yaml', text))
+  dataset = spec_files.load(declare('rte.yaml', text))
   assert dataset.fields == 'my_package.rows:rte'
   assert dataset.field_names == ('premise', 'hypothesis', 'label')
   assert dataset.row_paths == {}
@@ -276,7 +277,7 @@ def test_a_mistake_names_file_line_and_key(declare, old, new, message):
   assert _RTE.count(old) >= 1
   path = declare('rte.yaml', _RTE.replace(old, new, 1))
   with pytest.raises(errors.UserError) as caught:
-    specs.load(path)
+    spec_files.load(path)
   found = str(caught.value)
   assert found.startswith(f'{path}{message}')
   assert '\n' not in found
@@ -312,35 +313,35 @@ def test_a_mistake_in_a_mixture(declare, old, new, message):
   assert old in _MIXTURE
   path = declare('mine.yaml', _MIXTURE.replace(old, new, 1))
   with pytest.raises(errors.UserError) as caught:
-    specs.load(path)
+    spec_files.load(path)
   assert str(caught.value).startswith(f'{path}{message}')
 
 
 def test_no_members(declare):
   path = declare('mine.yaml', 'version: 1\nmembers: []\n')
   with pytest.raises(errors.UserError, match='mine.yaml:2: members: names no'):
-    specs.load(path)
+    spec_files.load(path)
 
 
 def test_files_that_cannot_be_read(tmp_path, declare):
   with pytest.raises(errors.UserError, match='not_there.yaml: No such file'):
-    specs.load(tmp_path / 'not_there.yaml')
+    spec_files.load(tmp_path / 'not_there.yaml')
   with pytest.raises(errors.UserError, match='empty.yaml: is empty'):
-    specs.load(declare('empty.yaml', '# nothing\n'))
+    spec_files.load(declare('empty.yaml', '# nothing\n'))
   with pytest.raises(errors.UserError, match='list.yaml:1: must be a mapping'):
-    specs.load(declare('list.yaml', '- a\n'))
+    spec_files.load(declare('list.yaml', '- a\n'))
   with pytest.raises(errors.UserError, match='two.yaml:2: not valid YAML'):
-    specs.load(declare('two.yaml', 'a: b\n--- \nc: d\n'))
+    spec_files.load(declare('two.yaml', 'a: b\n--- \nc: d\n'))
   latin = tmp_path / 'latin.yaml'
   latin.write_bytes('version: é\n'.encode('latin-1'))
   with pytest.raises(errors.UserError, match='latin.yaml: byte 9 is not UTF-8'):
-    specs.load(latin)
+    spec_files.load(latin)
   with pytest.raises(errors.UserError, match="name 'My-Set' becomes"):
-    specs.load(declare('My-Set.yaml', _RTE))
+    spec_files.load(declare('My-Set.yaml', _RTE))
 
 
 def test_the_file_to_copy_loads():
-  blank = specs.load(paths.mixtures_dir() / specs.BLANK)
+  blank = spec_files.load(paths.mixtures_dir() / spec_files.BLANK)
   assert blank.name == 'blank'
   assert blank.choices is not None and blank.references
   assert any(t.held_out for t in blank.templates)
@@ -348,7 +349,7 @@ def test_the_file_to_copy_loads():
 
 
 def test_the_file_to_copy_explains_every_key():
-  text = (paths.mixtures_dir() / specs.BLANK).read_text(encoding='utf-8')
+  text = (paths.mixtures_dir() / spec_files.BLANK).read_text(encoding='utf-8')
   keys = {field.name for field in dataclasses.fields(specs.Dataset)}
   keys -= {'name', 'path', 'collection'}  # From where the file lies.
   keys |= {*specs.SOURCES, *specs.SPLITS, *specs.METRICS}
@@ -360,5 +361,5 @@ def test_the_file_to_copy_explains_every_key():
 def test_the_collection_is_the_first_folder_under_mixtures():
   mixtures = paths.mixtures_dir()
   path = next((mixtures / 'flan2021').rglob('rte.yaml'))
-  assert specs.load(path).collection == 'flan2021'
-  assert specs.load(path, collection='mine').collection == 'mine'
+  assert spec_files.load(path).collection == 'flan2021'
+  assert spec_files.load(path, collection='mine').collection == 'mine'

@@ -1,0 +1,204 @@
+"""Reads declarations from YAML: one file is one dataset or one mixture.
+
+The reader is strict: a mistake is a `UserError` that names the file, the line
+and the key.
+"""
+
+from collections.abc import Mapping
+import pathlib
+import re
+
+from flan_jax import paths
+from flan_jax.data import nodes
+from flan_jax.data import specs
+
+BLANK = 'BLANK.yaml'  # The file to copy: it loads, and is no dataset.
+_DATASET_KEYS = (
+    'version',
+    'cluster',
+    'source',
+    'splits',
+    'fields',
+    'metrics',
+    'templates',
+)
+_KEY_PART = re.compile(r'([^.\[\]]+)|\[(\d+)\]')
+
+
+def load(
+    path: pathlib.Path | str, *, collection: str = ''
+) -> specs.Dataset | specs.MixtureSpec:
+  """Reads a declaration.
+
+  Args:
+    path: A YAML file.
+    collection: The collection that a dataset belongs to; the first folder
+      under `mixtures/`, or elsewhere the file's folder, if it is not given.
+
+  Raises:
+    UserError: The file cannot be read, or something in it is wrong.
+  """
+  path = pathlib.Path(path)
+  node = nodes.read(path)
+  name = 'blank' if path.name == BLANK else path.stem
+  if not specs.is_name(name):
+    raise node.error(
+        f"the file's name '{path.stem}' becomes the dataset's name, so it must"
+        " be lower-case letters, digits and '_'"
+    )
+  if 'members' in node.entries():
+    return _read_mixture(node, name, path)
+  dataset = _read_dataset(node, name, path, collection or _collection(path))
+  for problem in specs.problems(dataset):
+    raise _find(node, problem.key).error(problem.message, problem.position)
+  return dataset
+
+
+def _collection(path: pathlib.Path) -> str:
+  folder = path.resolve().parent
+  packaged = paths.mixtures_dir()
+  if folder != packaged and folder.is_relative_to(packaged):
+    return folder.relative_to(packaged).parts[0]
+  return folder.name
+
+
+def _find(node: nodes.Node, key: str) -> nodes.Node:
+  """Returns the value at a key, or the innermost one around where it lacks."""
+  for name, index in _KEY_PART.findall(key):
+    if index and node.is_list():
+      node = node.items()[int(index)]
+    elif name and not node.is_list() and not node.is_text():
+      node = node.entries().get(name, node)
+  return node
+
+
+def _read_dataset(
+    node: nodes.Node, name: str, path: pathlib.Path, collection: str
+) -> specs.Dataset:
+  keys = node.section(
+      required=_DATASET_KEYS,
+      optional=(
+          'description',
+          'licence',
+          'limits',
+          'field_names',
+          'choices',
+          'references',
+      ),
+  )
+  fields = keys['fields']
+  if not fields.is_text() and 'field_names' in keys:
+    raise keys['field_names'].error(
+        'is for a function in `fields`; a mapping names its fields itself'
+    )
+  return specs.Dataset(
+      name=name,
+      path=path,
+      collection=collection,
+      cluster=keys['cluster'].text(),
+      version=keys['version'].integer(1),
+      description=_text(keys, 'description'),
+      licence=_text(keys, 'licence'),
+      source=_read_source(keys['source']),
+      splits=_text_map(keys['splits']),
+      limits=_read_limits(keys['limits']) if 'limits' in keys else {},
+      fields=fields.text() if fields.is_text() else _text_map(fields),
+      field_names=_texts(keys, 'field_names'),
+      choices=_read_choices(keys['choices']) if 'choices' in keys else None,
+      references=_text(keys, 'references'),
+      metrics=keys['metrics'].texts(),
+      templates=tuple(_read_template(n) for n in keys['templates'].items()),
+  )
+
+
+def _text(keys: Mapping[str, nodes.Node], key: str) -> str:
+  return keys[key].text() if key in keys else ''
+
+
+def _texts(keys: Mapping[str, nodes.Node], key: str) -> tuple[str, ...]:
+  return keys[key].texts() if key in keys else ()
+
+
+def _text_map(node: nodes.Node) -> dict[str, str]:
+  return {key: value.text() for key, value in node.entries().items()}
+
+
+def _read_limits(node: nodes.Node) -> dict[str, int]:
+  return {split: value.integer(1) for split, value in node.entries().items()}
+
+
+def _read_source(node: nodes.Node) -> specs.Source:
+  entries = node.entries()
+  kinds = [key for key in entries if key in specs.SOURCES]
+  if len(kinds) != 1:
+    raise node.error(
+        'must name one source, as in `source: {jsonl: my_rows.jsonl}`; the'
+        f' kinds are {", ".join(specs.SOURCES)}'
+    )
+  keys = node.section(kinds, specs.SOURCES[kinds[0]])
+  where = keys.pop(kinds[0])
+  options = {key: value.text() for key, value in keys.items()}
+  return specs.Source(kind=kinds[0], where=where.text(), options=options)
+
+
+def _read_choices(node: nodes.Node) -> specs.Choices:
+  keys = node.section(('label',), ('names', 'fields', 'list'))
+  return specs.Choices(
+      label=keys['label'].text(),
+      names=_texts(keys, 'names'),
+      fields=_texts(keys, 'fields'),
+      list=_text(keys, 'list'),
+  )
+
+
+def _read_template(node: nodes.Node) -> specs.Template:
+  keys = node.section(('name', 'inputs', 'targets'), ('inverted', 'held_out'))
+  return specs.Template(
+      name=keys['name'].text(),
+      inputs=keys['inputs'].text(),
+      targets=keys['targets'].text(),
+      inverted='inverted' in keys and keys['inverted'].flag(),
+      held_out='held_out' in keys and keys['held_out'].flag(),
+  )
+
+
+def _read_mixture(
+    node: nodes.Node, name: str, path: pathlib.Path
+) -> specs.MixtureSpec:
+  keys = node.section(
+      ('version', 'members'), ('description', 'held_out', 'cap', 'max_rate')
+  )
+  members = tuple(
+      _read_member(n, weighed=True) for n in keys['members'].items()
+  )
+  if not members:
+    raise keys['members'].error('names no member')
+  return specs.MixtureSpec(
+      name=name,
+      path=path,
+      version=keys['version'].integer(1),
+      description=_text(keys, 'description'),
+      members=members,
+      held_out=tuple(
+          _read_member(n, weighed=False)
+          for n in (keys['held_out'].items() if 'held_out' in keys else ())
+      ),
+      cap=keys['cap'].integer(1) if 'cap' in keys else None,
+      max_rate=keys['max_rate'].integer(1) if 'max_rate' in keys else None,
+  )
+
+
+def _read_member(node: nodes.Node, *, weighed: bool) -> specs.Member:
+  if node.is_text():
+    return specs.Member(name=node.text())
+  keys = node.section(
+      (), ('name', 'cluster', 'collection') + (('weight',) if weighed else ())
+  )
+  if ('name' in keys) == ('cluster' in keys or 'collection' in keys):
+    raise node.error('must have a name, or else a cluster or a collection')
+  return specs.Member(
+      name=_text(keys, 'name'),
+      cluster=_text(keys, 'cluster'),
+      collection=_text(keys, 'collection'),
+      weight=keys['weight'].positive() if 'weight' in keys else 1.0,
+  )
