@@ -4,6 +4,7 @@ from collections.abc import Callable
 import importlib
 import os
 import sys
+import traceback
 
 from flan_jax import errors
 
@@ -60,7 +61,17 @@ def _import(name: str):
     sys.path.remove(here)
 
 
+def failure(error: Exception) -> str:
+  """Returns what went wrong in a user's code, and on which line, in one."""
+  frames = traceback.extract_tb(error.__traceback__)
+  place = f' ({frames[-1].filename}:{frames[-1].lineno})' if frames else ''
+  if isinstance(error, SyntaxError):
+    place = ''  # Its message says it.
+  message = ' '.join(str(error).split())
+  return f'{type(error).__name__}: {message}{place}'
+
+
 def _failed(where: str, module: str, error: Exception) -> errors.UserError:
   return errors.UserError(
-      f"{where}: importing '{module}' fails: {type(error).__name__}: {error}"
+      f"{where}: importing '{module}' fails: {failure(error)}"
   )

@@ -201,7 +201,7 @@ class Rows:
         row_id = self.row_ids(indices[place : place + 1])[0]
         raise errors.UserError(
             f'{where}: {spec} fails on row {row_id} of {self.manifest.place}:'
-            f' {type(error).__name__}: {error}. The row has'
+            f' {functions.failure(error)}. The row has'
             f' {", ".join(row)}; the declaration wants {", ".join(needed)}'
         ) from error
       made.append(fields)

@@ -79,7 +79,7 @@ def widen(known: Type, value: Any, path: str = '') -> Type:
   else:
     raise Mismatch(f'{_field(path)} is a {type(value).__name__}, not data')
   raise Mismatch(
-      f'{_field(path)} is {_name_of(value)}, but {name(known)} in rows before'
+      f'{_field(path)} is {_name_of(value)}, but {name(known)} before'
   )
 
 

@@ -9,6 +9,7 @@ from flan_jax import errors
 from flan_jax.data import specs
 
 Row = dict[str, Any]
+Number = int | str  # What a source calls a row: a line, or a place in words.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +85,14 @@ class Source(Protocol):
   def count(self, split: str) -> int | None:
     """Returns the number of rows, or None if they must be read to know."""
 
-  def read(self, split: str, skipped: Skipped) -> Iterator[tuple[int, Row]]:
+  def read(self, split: str, skipped: Skipped) -> Iterator[tuple[Number, Row]]:
     """Yields rows, each with a number that `place` understands.
 
     Rows are in the same order every time. What cannot be read goes to
     `skipped`, which may raise.
     """
 
-  def place(self, split: str, number: int) -> str:
+  def place(self, split: str, number: Number) -> str:
     """Returns where a row stands, such as 'rows.jsonl:12'."""
 
 
@@ -169,7 +170,7 @@ def option(
   return value
 
 
-# Row reader of one kind of file: path and options -> numbered rows.
+# Reads rows from one kind of file.
 FileReader = Callable[
-    [pathlib.Path, specs.Dataset, Skipped], Iterator[tuple[int, Row]]
+    [pathlib.Path, specs.Dataset, Skipped], Iterator[tuple[Number, Row]]
 ]

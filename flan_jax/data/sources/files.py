@@ -68,11 +68,12 @@ class Files:
 
   def read(
       self, split: str, skipped: base.Skipped
-  ) -> Iterator[tuple[int, base.Row]]:
+  ) -> Iterator[tuple[base.Number, base.Row]]:
     return self._reader(self._path(split), self._dataset, skipped)
 
-  def place(self, split: str, number: int) -> str:
-    return f'{self._path(split)}:{number}'
+  def place(self, split: str, number: base.Number) -> str:
+    separator = ':' if isinstance(number, int) else ': '
+    return f'{self._path(split)}{separator}{number}'
 
   def _root(self) -> pathlib.Path | None:
     return base.find(self._dataset.source.where, self._dataset, self._settings)

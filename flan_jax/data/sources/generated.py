@@ -5,17 +5,21 @@ seed. A change of its module, of the modules beside it that it imports, or of a
 constant VERSION in it makes new rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import hashlib
+import marshal
 import pathlib
 import sys
 import types
+from typing import Any
 
 from flan_jax import errors
 from flan_jax.data import functions
 from flan_jax.data import row_types
 from flan_jax.data import specs
 from flan_jax.data.sources import base
+
+_DIGESTS: dict[str, tuple[Any, str]] = {}
 
 
 class Generated:
@@ -47,19 +51,22 @@ class Generated:
     return self._spec
 
   def fingerprint(self, split: str) -> str:
-    functions.load(self._spec, self._where)
+    function = functions.load(self._spec, self._where)
     module = sys.modules[self._spec.partition(':')[0]]
-    digest = hashlib.sha256(str(getattr(module, 'VERSION', '')).encode())
-    for path in sorted(_sources(module)):
-      digest.update(path.read_bytes())
-    return digest.hexdigest()
+    # What it was when it was imported: a module is not imported again when its
+    # file changes, so within one process neither do its rows.
+    imported = module.__spec__ or function
+    known = _DIGESTS.get(self._spec)
+    if known is None or known[0] is not imported:
+      known = _DIGESTS[self._spec] = imported, _digest(module, function)
+    return known[1]
 
   def count(self, split: str) -> int | None:
     return None
 
   def read(
       self, split: str, skipped: base.Skipped
-  ) -> Iterator[tuple[int, base.Row]]:
+  ) -> Iterator[tuple[base.Number, base.Row]]:
     function = functions.load(self._spec, self._where)
     for number, row in enumerate(function(split, self._seed)):
       row = row_types.plain(row)
@@ -73,8 +80,18 @@ class Generated:
             )
         )
 
-  def place(self, split: str, number: int) -> str:
+  def place(self, split: str, number: base.Number) -> str:
     return f"{self._spec}('{split}', {self._seed}): row {number}"
+
+
+def _digest(module: types.ModuleType, function: Callable) -> str:
+  digest = hashlib.sha256(str(getattr(module, 'VERSION', '')).encode())
+  paths = sorted(_sources(module))
+  for path in paths:
+    digest.update(path.read_bytes())
+  if not paths:  # Declared in a notebook.
+    digest.update(marshal.dumps(function.__code__))
+  return digest.hexdigest()
 
 
 def _sources(module: types.ModuleType) -> set[pathlib.Path]:

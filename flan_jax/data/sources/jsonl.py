@@ -1,7 +1,7 @@
 """JSON Lines: one object a line. A JSON file with a list of objects will do.
 
-`options: {rows: examples}` names the key of the list in a JSON file that is one
-object, such as {"version": 1, "examples": [...]}.
+Where the list is in an object, as in {"version": 1, "examples": [...]}, its key
+is named: `source: {jsonl: file.json, rows: examples}`.
 """
 
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ def create(
 
 def read(
     path: pathlib.Path, dataset: specs.Dataset, skipped: base.Skipped
-) -> Iterator[tuple[int, base.Row]]:
-  """Yields line numbers from 1 (in a list: places from 0) and rows."""
+) -> Iterator[tuple[base.Number, base.Row]]:
+  """Yields rows, numbered by line from 1, or by entry of the list from 0."""
   key = dataset.source.options.get('rows', '')
   if key or _starts_list(path):
     yield from _read_list(path, key, skipped)
@@ -101,7 +101,7 @@ def _starts_list(path: pathlib.Path) -> bool:
 
 def _read_list(
     path: pathlib.Path, key: str, skipped: base.Skipped
-) -> Iterator[tuple[int, base.Row]]:
+) -> Iterator[tuple[base.Number, base.Row]]:
   value = parse_file(path)
   if key:
     if not isinstance(value, dict) or not isinstance(value.get(key), list):
@@ -112,7 +112,7 @@ def _read_list(
     value = value[key]
   for place, row in enumerate(value):
     if isinstance(row, dict):
-      yield place, row
+      yield f'entry {place}', row
     else:
       skipped.add(_not_an_object(f'{path}: entry {place}', row))
 

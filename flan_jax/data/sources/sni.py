@@ -146,7 +146,7 @@ class Sni:
 
   def read(
       self, split: str, skipped: base.Skipped
-  ) -> Iterator[tuple[int, base.Row]]:
+  ) -> Iterator[tuple[base.Number, base.Row]]:
     task = read_task(self._path())
     for number in range(len(task.instances)):
       try:
@@ -154,7 +154,7 @@ class Sni:
       except errors.UserError as error:
         skipped.add(error)
 
-  def place(self, split: str, number: int) -> str:
+  def place(self, split: str, number: base.Number) -> str:
     return f'{self._path()}: Instances[{number}]'
 
   def _path(self) -> pathlib.Path:

@@ -1,10 +1,10 @@
 """CSV and TSV files; every cell is a text.
 
-The first line names the columns, unless `columns: "id,text,label"` beside the
-source does; then the first line is a row. CSV cells may be quoted, and hold
-line breaks then. TSV cells are taken as they are (their quotes are text), as
-the data sets that come in TSV mean them. `quoting: standard` or `none` says
-otherwise.
+The first line names the columns, unless the declaration does, as in
+`source: {csv: rows.csv, columns: "id,text,label"}`; then the first line is a
+row. CSV cells may be quoted, and hold line breaks then. TSV cells are taken as
+they are (their quotes are text), as the datasets that come in TSV mean them.
+`quoting: standard` or `none` beside the source says otherwise.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def create(
 
 def read(
     path: pathlib.Path, dataset: specs.Dataset, skipped: base.Skipped
-) -> Iterator[tuple[int, base.Row]]:
+) -> Iterator[tuple[base.Number, base.Row]]:
   """Yields line numbers from 1 (where the row starts) and rows."""
   kind = dataset.source.kind
   quoting = base.option(

@@ -80,7 +80,7 @@ class Tfds:
 
   def read(
       self, split: str, skipped: base.Skipped
-  ) -> Iterator[tuple[int, base.Row]]:
+  ) -> Iterator[tuple[base.Number, base.Row]]:
     tfds = import_tfds(self._where)
     builder = tfds.builder_from_directory(str(self._folder()))
     rows = builder.as_dataset(
@@ -95,7 +95,7 @@ class Tfds:
       except errors.UserError as error:
         skipped.add(errors.UserError(f'{self.place(split, number)}: {error}'))
 
-  def place(self, split: str, number: int) -> str:
+  def place(self, split: str, number: base.Number) -> str:
     return f"{self._folder()}: split '{split}', row {number}"
 
   def _counts(self) -> dict[str, int]:
