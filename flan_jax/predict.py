@@ -10,13 +10,13 @@ An example with options is answered by ranking them, unless its task's name says
 import argparse
 from collections.abc import Sequence
 import dataclasses
-import os
 import time
 from typing import Any, Literal
 
 from flan_jax import configuration
 from flan_jax import errors
 from flan_jax import partitioning
+from flan_jax.checkpoints import runs
 from flan_jax.data import access as access_lib
 from flan_jax.data import mixtures
 from flan_jax.data import tasks as tasks_lib
@@ -104,38 +104,24 @@ def main(args: argparse.Namespace) -> int:
   access = access_lib.Access.from_args(args)
   found = mixtures.resolve(access.catalogue, settings.mixture_or_task_name)
   tasks = [task for task, _ in mixtures.as_mixture(found).members]
+  directory, step = runs.locate(settings.checkpoint_path)
+  lengths = settings.task_feature_lengths or runs.read(directory)['lengths']
 
   # jax from here on: names and settings are right.
-  from flan_jax.checkpoints import native
-  from flan_jax.inference import predictor as predictor_lib
   from flan_jax.inference import writer
 
-  mesh = partitioning.make_mesh(settings.mesh)
-  loaded = native.load_model(
-      settings.checkpoint_path, mesh=mesh, model_config=settings.model
-  )
-  lengths = settings.task_feature_lengths or loaded.lengths
   output = writer.Output(
       settings.output_dir,
       {
-          'checkpoint': os.path.abspath(settings.checkpoint_path),
-          'step': loaded.step,
+          'checkpoint': str(runs.step_path(directory.resolve(), step)),
           'split': settings.split,
           'max_examples': settings.max_examples,
-          'task_feature_lengths': lengths,
+          'task_feature_lengths': dict(lengths),
           'normalisation': settings.normalisation,
       },
   )
   waiting = _unfinished(output, tasks, args.overwrite)
-  predictor = predictor_lib.Predictor(
-      loaded.model,
-      loaded.params,
-      loaded.vocabulary,
-      mesh=mesh,
-      lengths=lengths,
-      batch_size=settings.batch_size,
-      normalisation=settings.normalisation,
-  )
+  predictor = _predictor(settings, lengths) if waiting else None
   done = [
       _predict(task, settings, access, predictor, output)
       if task.name in waiting
@@ -147,7 +133,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _unfinished(output: Any, tasks: Sequence[Any], overwrite: bool) -> set[str]:
-  """Returns the names to predict: what host 0 finds unfinished."""
+  """Returns the names to predict: those that host 0 finds unfinished."""
   import jax
   from jax.experimental import multihost_utils
   import numpy as np
@@ -160,6 +146,25 @@ def _unfinished(output: Any, tasks: Sequence[Any], overwrite: bool) -> set[str]:
   return {
       task.name for task, wanted in zip(tasks, missing, strict=True) if wanted
   }
+
+
+def _predictor(settings: Infer, lengths: dict[str, int]) -> Any:
+  from flan_jax.checkpoints import native
+  from flan_jax.inference import predictor
+
+  mesh = partitioning.make_mesh(settings.mesh)
+  loaded = native.load_model(
+      settings.checkpoint_path, mesh=mesh, model_config=settings.model
+  )
+  return predictor.Predictor(
+      loaded.model,
+      loaded.params,
+      loaded.vocabulary,
+      mesh=mesh,
+      lengths=lengths,
+      batch_size=settings.batch_size,
+      normalisation=settings.normalisation,
+  )
 
 
 def _predict(
@@ -225,7 +230,7 @@ def _report(done: Sequence[Done], predictor: Any) -> None:
       rate = line.examples / max(line.seconds, 1e-9)
       figures = f'{line.seconds:>7.1f}  {rate:>10.1f}'
     print(f'{line.task:<{width}}  {line.examples:>8}  {figures}  {line.path}')
-  if predictor.cut_inputs:
+  if predictor is not None and predictor.cut_inputs:
     print(f'{predictor.cut_inputs} inputs were too long and lost their end.')
   for sample in _samples(done):
     print()

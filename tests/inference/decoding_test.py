@@ -62,8 +62,10 @@ def test_t5x_greedy(golden, state):
     np.testing.assert_allclose(found.scores, sums, rtol=1e-4, atol=1e-5)
 
 
-def _small_model():
-  return interface.create(
+@pytest.fixture(scope='module')
+def small():
+  """A model and parameters whose logits differ by more than rounding."""
+  model = interface.create(
       config.EncoderDecoderConfig(
           vocab_size=64,
           emb_dim=16,
@@ -74,33 +76,21 @@ def _small_model():
           mlp_dim=32,
       )
   )
-
-
-def _sharpened(params):
-  """Random parameters whose logits differ by more than rounding."""
-  return jax.tree.map(lambda x: 4.0 * x if x.ndim > 1 else x, params)
+  params = jax.jit(model.init)(jax.random.key(3))
+  return model, jax.tree.map(lambda x: 4.0 * x if x.ndim > 1 else x, params)
 
 
 def _batch(tokens_BxS, written_BxT):
   """A teacher-forced batch; `written` starts with 0 and has no padding."""
-  positions = np.broadcast_to(
-      np.arange(written_BxT.shape[1]), written_BxT.shape
-  )
   return {
       'encoder_input_tokens': tokens_BxS,
-      'encoder_segment_ids': (tokens_BxS > 0).astype(np.int32),
-      'encoder_positions': np.broadcast_to(
-          np.arange(tokens_BxS.shape[1]), tokens_BxS.shape
-      ),
       'decoder_input_tokens': written_BxT,
       'decoder_segment_ids': np.ones_like(written_BxT),
-      'decoder_positions': positions,
   }
 
 
-def test_equals_running_the_whole_decoder_at_each_step():
-  model = _small_model()
-  params = _sharpened(model.init(jax.random.key(3)))
+def test_equals_running_the_whole_decoder_at_each_step(small):
+  model, params = small
   rng = np.random.default_rng(0)
   tokens = rng.integers(2, 64, (6, 9)).astype(np.int32)
   tokens[2, 5:] = 0
@@ -127,9 +117,8 @@ def test_equals_running_the_whole_decoder_at_each_step():
   np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-4)
 
 
-def test_padded_rows_and_padded_inputs_change_nothing():
-  model = _small_model()
-  params = _sharpened(model.init(jax.random.key(4)))
+def test_padded_rows_and_padded_inputs_change_nothing(small):
+  model, params = small
   rng = np.random.default_rng(1)
   tokens = rng.integers(2, 64, (3, 7)).astype(np.int32)
   alone = _decode(model, params, tokens, 8)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-_LENGTHS = {'inputs': 96, 'targets': 24}
+_LENGTHS = {'inputs': 48, 'targets': 24}
 _VOCABULARY = vocabularies.ByteVocabulary()
 
 
@@ -36,9 +36,14 @@ def model():
 
 @pytest.fixture(scope='module')
 def params(model):
-  init = model.init(jax.random.key(0))
+  init = jax.jit(model.init)(jax.random.key(0))
   # Sharper than at initialisation, so that options differ.
   return jax.tree.map(lambda x: 4.0 * x if x.ndim > 1 else x, init)
+
+
+@pytest.fixture(scope='module')
+def predictor(model, params):
+  return _predictor(model, params)
 
 
 def _mesh(devices=None, **axes):
@@ -62,7 +67,7 @@ def _example(number, options=None, inputs=None, **kwargs):
       task='task',
       template='template',
       row_id=f'test:{number}',
-      inputs=inputs or f'Question {number}: ' + 'x' * (number * 13 % 70),
+      inputs=inputs or f'Question {number}: ' + 'x' * (number * 13 % 30),
       targets=options[0] if options else 'answer',
       options=options,
       answer_index=0 if options else None,
@@ -73,7 +78,7 @@ def _example(number, options=None, inputs=None, **kwargs):
 _RANKED = [
     _example(0, ('yes', 'no')),
     _example(1, ('entailment', 'neutral', 'contradiction', '')),
-    # 12 options of up to 21 tokens: four rows of 64.
+    # 12 options of up to 21 tokens: several rows of 64.
     _example(2, tuple(f'option {i} {"y" * (i % 13)}' for i in range(12))),
     _example(3, ('a', 'a', 'b')),
     _example(4, ('Zürich', 'Genève')),
@@ -83,40 +88,61 @@ _RANKED = [
 ]
 
 
-def _pair_score(model, params, inputs, target):
-  """log p(target | inputs), from the logits of that pair alone."""
-  encoder = _VOCABULARY.encode(inputs)[: _LENGTHS['inputs'] - 1] + [1]
-  target_ids = _VOCABULARY.encode(target)[: _LENGTHS['targets'] - 1] + [1]
-  batch = {
-      'encoder_input_tokens': np.asarray([encoder]),
-      'encoder_segment_ids': np.ones((1, len(encoder)), np.int32),
-      'encoder_positions': np.arange(len(encoder))[None],
-      'decoder_input_tokens': np.asarray([[0, *target_ids[:-1]]]),
-      'decoder_segment_ids': np.ones((1, len(target_ids)), np.int32),
-      'decoder_positions': np.arange(len(target_ids))[None],
-  }
-  logits = np.asarray(model.logits(params, batch), np.float64)[0]
-  log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-  return log_probs[np.arange(len(target_ids)), target_ids].sum()
+def _pair_scores(model, params, pairs):
+  """log p(target | inputs) of each pair, from a batch of that pair alone."""
+  logits_of = jax.jit(model.logits)  # Padded to one shape: one compilation.
+  scores = []
+  for inputs, target in pairs:
+    read = _VOCABULARY.encode(inputs)[: _LENGTHS['inputs'] - 1] + [1]
+    written = _VOCABULARY.encode(target)[: _LENGTHS['targets'] - 1] + [1]
+    batch = {
+        'encoder_input_tokens': batching.pad([read], 1, _LENGTHS['inputs']),
+        'decoder_input_tokens': batching.pad(
+            [[0, *written[:-1]]], 1, _LENGTHS['targets']
+        ),
+        'decoder_target_tokens': batching.pad(
+            [written], 1, _LENGTHS['targets']
+        ),
+    }
+    logits = np.asarray(logits_of(params, batch), np.float64)[0, : len(written)]
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    scores.append(log_probs[np.arange(len(written)), written].sum())
+  return scores
 
 
-@pytest.mark.parametrize('normalisation', ['sum', 'mean'])
-def test_rank_equals_scoring_every_pair_alone(model, params, normalisation):
-  found = _predictor(model, params, normalisation=normalisation).rank(_RANKED)
+def test_rank_equals_scoring_every_pair_alone(model, params, predictor):
+  found = predictor.rank(_RANKED)
   assert len(found) == len(_RANKED)
+  expected = iter(
+      _pair_scores(
+          model,
+          params,
+          [
+              (example.inputs, option)
+              for example in _RANKED
+              for option in example.options
+          ],
+      )
+  )
   for example, prediction in zip(_RANKED, found, strict=True):
-    scores = []
-    for option in example.options:
-      score = _pair_score(model, params, example.inputs, option)
-      if normalisation == 'mean':
-        score /= min(len(option.encode()) + 1, _LENGTHS['targets'])
-      scores.append(score)
+    scores = [next(expected) for _ in example.options]
     np.testing.assert_allclose(
         prediction.option_scores, scores, rtol=1e-4, atol=1e-4
     )
     assert prediction.option_index == int(np.argmax(scores))
     assert prediction.text == example.options[prediction.option_index]
     assert prediction.score == max(prediction.option_scores)
+
+
+def test_rank_by_the_mean(model, params, predictor):
+  example = _RANKED[1]
+  (sums,) = predictor.rank([example])
+  (means,) = _predictor(model, params, normalisation='mean').rank([example])
+  lengths = [len(option.encode()) + 1 for option in example.options]
+  np.testing.assert_allclose(
+      means.option_scores, np.divide(sums.option_scores, lengths), rtol=1e-5
+  )
+  assert means.score == max(means.option_scores)
 
 
 def test_golden_pair_scores(shared):
@@ -152,79 +178,75 @@ def test_golden_pair_scores(shared):
   with np.load(folder / 'encdec_forward_unpacked.npz') as forward:
     expected = forward['score_batch']
   with jax.default_matmul_precision('highest'):
-    context = golden.encode(weights, jnp.asarray(inputs))
+    context = jax.jit(golden.encode)(weights, jnp.asarray(inputs))
+    score = jax.jit(golden.score)
     for row_length in (64, 16):  # One row, and several rows.
       width = ranking.width([len(ids) for ids in targets], row_length)
       packed = ranking.pack([targets] * 4, 4, row_length, width)
       log_probs = [
-          np.asarray(golden.score(weights, context, row)) for row in packed.rows
+          np.asarray(score(weights, context, row)) for row in packed.rows
       ]
       scores = ranking.option_scores(packed, log_probs)
       np.testing.assert_allclose(np.diag(np.stack(scores)), expected, rtol=1e-5)
 
 
-def _generated(count):
-  return [_example(i) for i in range(count)]
-
-
-def test_generation_is_in_order_and_the_same_in_any_batch(model, params):
-  examples = _generated(11)
-  together = _predictor(model, params, batch_size=4).generate(examples)
-  alone = _predictor(model, params, batch_size=1)
+def test_generation_is_in_order_and_the_same_in_any_batch(predictor):
+  examples = [_example(i) for i in range(11)]
+  together = predictor.generate(examples)
   for example, prediction in zip(examples, together, strict=True):
-    (single,) = alone.generate([example])
-    assert prediction.text == single.text
-    np.testing.assert_allclose(prediction.score, single.score, rtol=1e-4)
+    (alone,) = predictor.generate([example])
+    assert prediction.text == alone.text
+    np.testing.assert_allclose(prediction.score, alone.score, rtol=1e-4)
     assert prediction.option_scores is None
     assert prediction.option_index is None
   assert len({prediction.text for prediction in together}) > 1
 
 
-def test_eight_devices_predict_as_one(model, params):
-  one = _predictor(model, params, batch_size=3)
-  assert one.batch_size == 3
+def test_eight_devices_predict_as_one(model, params, predictor):
   mesh = _mesh(data=2, fsdp=2, tensor=2)
   sharded = jax.device_put(
       params, partitioning.shardings(mesh, model.logical_axes())
   )
   many = _predictor(model, sharded, batch_size=3, mesh=mesh)
-  assert many.batch_size % 4 == 0, 'the data axes divide the batch'
-  examples = _generated(5)
-  for a, b in zip(one.generate(examples), many.generate(examples), strict=True):
+  assert many.batch_size == 4, 'the data axes divide the batch'
+  examples = [_example(i, inputs='x' * (17 + i)) for i in range(5)]
+  for a, b in zip(
+      predictor.generate(examples), many.generate(examples), strict=True
+  ):
     assert a.text == b.text
     np.testing.assert_allclose(a.score, b.score, rtol=1e-4)
-  for a, b in zip(one.rank(_RANKED), many.rank(_RANKED), strict=True):
+  ranked = [_RANKED[0], _RANKED[4]]
+  for a, b in zip(predictor.rank(ranked), many.rank(ranked), strict=True):
     np.testing.assert_allclose(a.option_scores, b.option_scores, rtol=1e-4)
 
 
-def test_predict_ranks_what_has_options(model, params):
+def test_predict_ranks_what_has_options(predictor):
   inverted = dataclasses.replace(_RANKED[0], inverted=True)
   examples = [_example(1), _RANKED[1], inverted, _RANKED[3]]
-  predictor = _predictor(model, params)
   seen = []
   found = predictor.predict(examples, progress=seen.append)
   assert [p.option_index is not None for p in found] == [0, 1, 0, 1]
   assert sum(seen) == len(examples)
   generated = predictor.predict(examples, 'generate')
   assert all(p.option_scores is None for p in generated)
-  assert generated[0] == found[0]
-  assert generated[2].text == predictor.generate([inverted])[0].text
+  assert [p.text for p in generated] == [
+      p.text for p in predictor.generate(examples)
+  ]
   assert predictor.predict([]) == []
 
 
-def test_ranking_without_options_is_a_mistake(model, params):
+def test_ranking_without_options_is_a_mistake(predictor):
   with pytest.raises(ValueError, match='test:1 has no options'):
-    _predictor(model, params).rank([_RANKED[0], _example(1)])
+    predictor.rank([_RANKED[0], _example(1)])
 
 
-def test_compilations_are_bounded(model, params):
-  predictor = _predictor(model, params, batch_size=2)
-  examples = [_example(i, inputs='x' * i) for i in range(95)]
-  predictor.generate(examples)
-  assert len(predictor.shapes) == len(batching.ladder(_LENGTHS['inputs']))
-  before = set(predictor.shapes)
-  predictor.generate(examples)
-  assert predictor.shapes == before
-  assert predictor.cut_inputs == 0
-  predictor.generate([_example(0, inputs='x' * 96)])
-  assert predictor.cut_inputs == 1
+def test_compilations_are_bounded(predictor):
+  rungs = batching.ladder(_LENGTHS['inputs'])
+  cut_before = predictor.cut_inputs
+  predictor.generate([_example(i, inputs='x' * i) for i in range(48)])
+  assert predictor.cut_inputs == cut_before
+  predictor.generate([_example(0, inputs='x' * 48)])
+  assert predictor.cut_inputs == cut_before + 1
+  assert {shape for what, shape in predictor.shapes if what == 'generate'} == {
+      (rung,) for rung in rungs
+  }
