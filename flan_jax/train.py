@@ -7,6 +7,7 @@ names.
 """
 
 import argparse
+from concurrent import futures
 import dataclasses
 import functools
 import pathlib
@@ -206,15 +207,17 @@ class _Run:
     if step is not None:
       position = checkpointer.position(step)
       pipeline.set_state(position['data'], other_data=other_data)
-    # It reads ahead while the step compiles.
+    # Data are read ahead, and the step compiles, while the state is made.
     batches = feed.Feed(pipeline, trainer.mesh)
-    if step is None:
-      state = trainer.new_state()
-      checkpointer.save(0, state.params, state.optimizer, first_position)
-    else:
-      state = trainer.restored(checkpointer, step)
-      _say(f'going on from {runs.step_path(self._directory, step)}')
-    train_step = trainer.compiled_step()
+    with futures.ThreadPoolExecutor(1, 'compile') as pool:
+      compiling = pool.submit(trainer.compiled_step)
+      if step is None:
+        state = trainer.new_state()
+        checkpointer.save(0, state.params, state.optimizer, first_position)
+      else:
+        state = trainer.restored(checkpointer, step)
+        _say(f'going on from {runs.step_path(self._directory, step)}')
+      train_step = compiling.result()
     writer = metrics.Writer(
         self._directory,
         start=step or 0,
@@ -256,9 +259,9 @@ class _Run:
     wanted = [(task, _SPLIT) for task, _ in self._mixture.members]
     if self._eval_mixture is not None:
       wanted += [(task, _EVAL_SPLIT) for task, _ in self._eval_mixture.members]
-    with tqdm.tqdm(wanted, desc='rows', delay=2, leave=False) as bar:
+    with tqdm.tqdm(wanted, desc='rows', disable=None, leave=False) as bar:
       for task, split in bar:
-        bar.set_postfix_str(task.dataset.name)
+        bar.set_postfix_str(task.dataset.name, refresh=False)
         self._access.store.prepare(task.dataset, [split])
 
   def _pipeline(self) -> 'pipeline_lib.TrainPipeline':
@@ -466,7 +469,8 @@ class _Trainer:
             partitioning.replicated(self.mesh),
         ),
     )
-    return jitted.lower(self._like, batch).compile()
+    with partitioning.use(self.mesh):  # Each thread has a mesh of its own.
+      return jitted.lower(self._like, batch).compile()
 
   def eval_step(self) -> Any:
     """Returns the evaluation step, compiled when first called."""
