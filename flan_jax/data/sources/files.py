@@ -12,6 +12,7 @@ import io
 import os
 import pathlib
 from typing import IO
+import zlib
 
 from flan_jax import errors
 from flan_jax.data import fingerprints
@@ -128,7 +129,7 @@ def read_lines(
           yield number, line.decode('utf-8')
         except UnicodeDecodeError as error:
           skipped.add(not_utf8(f'{path}:{number}', error))
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, zlib.error, OSError) as error:
       raise errors.UserError(f'{path}: cannot be read: {error}') from error
 
 

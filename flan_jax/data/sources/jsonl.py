@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import json
 import pathlib
 from typing import Any
+import zlib
 
 from flan_jax import errors
 from flan_jax.data import specs
@@ -82,7 +83,7 @@ def parse_file(path: pathlib.Path) -> Any:
     raise errors.UserError(
         f'{path}: byte {error.start} is not UTF-8: save the file as UTF-8'
     ) from error
-  except (OSError, EOFError) as error:
+  except (OSError, EOFError, zlib.error) as error:
     raise errors.UserError(f'{path}: cannot be read: {error}') from error
   try:
     return parse(text)

@@ -24,6 +24,7 @@ from flan_jax.data.sources import base
 _NAME = re.compile(
     r'(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?'
 )
+_BATCH = 256
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
 
 
@@ -89,11 +90,14 @@ class Tfds:
         # One file after the other: the order that slices count in.
         read_config=tfds.ReadConfig(interleave_cycle_length=1),
     )
-    for number, row in enumerate(tfds.as_numpy(rows)):
-      try:
-        yield number, _plain(row)
-      except errors.UserError as error:
-        skipped.add(errors.UserError(f'{self.place(split, number)}: {error}'))
+    # Batches cost a twentieth of what rows taken out one by one do.
+    for first, batch in enumerate(rows.ragged_batch(_BATCH)):
+      for offset, row in enumerate(_rows(_lists(batch))):
+        number = first * _BATCH + offset
+        try:
+          yield number, row_types.plain(row)
+        except errors.UserError as error:
+          skipped.add(errors.UserError(f'{self.place(split, number)}: {error}'))
 
   def place(self, split: str, number: base.Number) -> str:
     return f"{self._folder()}: split '{split}', row {number}"
@@ -213,13 +217,29 @@ def _quiet() -> Iterator[None]:
       os.close(kept)
 
 
-def _plain(value: Any) -> Any:
-  """Python's types for what TFDS gives: numpy, bytes and ragged tensors."""
-  if isinstance(value, dict):
-    return {key: _plain(item) for key, item in value.items()}
-  if hasattr(value, 'to_list'):  # Ragged: a list of lists.
-    value = value.to_list()
-  return row_types.plain(value)
+def _lists(batch: Any) -> Any:
+  """A batch of tensors as lists, in the same nest of dicts."""
+  if isinstance(batch, dict):
+    return {key: _lists(value) for key, value in batch.items()}
+  if not hasattr(batch, 'flat_values'):
+    return batch.numpy().tolist()
+  # RaggedTensor.to_list does the same, slowly where lists are in lists.
+  values = batch.flat_values.numpy().tolist()
+  for tensor in reversed(batch.nested_row_splits):
+    ends = tensor.numpy().tolist()
+    values = [values[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+  return values
+
+
+def _rows(lists: Any) -> list[Any]:
+  """Rows of a nest of dicts of lists."""
+  if not isinstance(lists, dict):
+    return lists
+  columns = [_rows(value) for value in lists.values()]
+  return [
+      dict(zip(lists, values, strict=True))
+      for values in zip(*columns, strict=True)
+  ]
 
 
 def _default_config(folder: pathlib.Path) -> str:
