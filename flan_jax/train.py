@@ -8,6 +8,7 @@ names.
 
 import argparse
 from concurrent import futures
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -198,35 +199,37 @@ class _Run:
     import jax
 
     settings = self._settings
-    pipeline = self._pipeline()
-    checkpointer = native.Checkpointer(
-        self._directory, settings.checkpoints_to_keep
-    )
-    step = checkpointer.latest_step()
-    first_position = {'data': pipeline.get_state()}
-    if step is not None:
-      position = checkpointer.position(step)
-      pipeline.set_state(position['data'], other_data=other_data)
-    # Data are read ahead, and the step compiles, while the state is made.
-    batches = feed.Feed(pipeline, trainer.mesh)
-    with futures.ThreadPoolExecutor(1, 'compile') as pool:
-      compiling = pool.submit(trainer.compiled_step)
-      if step is None:
-        state = trainer.new_state()
-        checkpointer.save(0, state.params, state.optimizer, first_position)
-      else:
-        state = trainer.restored(checkpointer, step)
-        _say(f'going on from {runs.step_path(self._directory, step)}')
-      train_step = compiling.result()
-    writer = metrics.Writer(
-        self._directory,
-        start=step or 0,
-        total=settings.train_steps,
-        log_period=settings.log_period,
-        started=started,
-        active=jax.process_index() == 0,
-    )
-    try:
+    with contextlib.ExitStack() as stack:
+      pipeline = stack.enter_context(contextlib.closing(self._pipeline()))
+      checkpointer = stack.enter_context(
+          native.Checkpointer(self._directory, settings.checkpoints_to_keep)
+      )
+      step = checkpointer.latest_step()
+      position = pipeline.get_state()
+      if step is not None:
+        position = checkpointer.position(step)
+        pipeline.set_state(position, other_data=other_data)
+      # Data are read ahead, and the step compiles, while the state is made.
+      batches = feed.Feed(pipeline, trainer.mesh)
+      stack.callback(batches.close)
+      with futures.ThreadPoolExecutor(1, 'compile') as pool:
+        compiling = pool.submit(trainer.compiled_step)
+        if step is None:
+          state = trainer.new_state()
+          checkpointer.save(0, state.params, state.optimizer, position)
+        else:
+          state = trainer.restored(checkpointer, step)
+          _say(f'going on from {runs.step_path(self._directory, step)}')
+        train_step = compiling.result()
+      writer = metrics.Writer(
+          self._directory,
+          start=step or 0,
+          total=settings.train_steps,
+          log_period=settings.log_period,
+          started=started,
+          active=jax.process_index() == 0,
+      )
+      stack.callback(writer.close)
       code = loop.train(
           loop.LoopConfig(
               train_steps=settings.train_steps,
@@ -240,12 +243,7 @@ class _Run:
           checkpointer,
           writer,
       )
-    finally:
-      batches.close()
-      pipeline.close()
-      writer.close()
-      checkpointer.close()
-    last = runs.step_path(self._directory, checkpointer.latest_step() or 0)
+    last = runs.step_path(self._directory, runs.steps(self._directory)[-1])
     if code:
       _say(f'told to stop: saved {last}; the same command goes on from there')
     else:

@@ -18,6 +18,7 @@ from typing import Any
 from flan_jax import errors
 from flan_jax import partitioning
 from flan_jax import vocabularies
+from flan_jax.checkpoints import failures
 from flan_jax.checkpoints import layout
 from flan_jax.checkpoints import runs
 from flan_jax.models import config as model_configs
@@ -47,6 +48,8 @@ class Checkpointer:
         beside them.
     """
     self._directory = pathlib.Path(directory).absolute()
+    self._quiet = failures.Quiet()
+    self._quiet.begin()
     self._flatten = jax.jit(
         lambda trees: {
             name: naming.unflatten(layout.flatten(tree))
@@ -109,7 +112,9 @@ class Checkpointer:
           step,
           args=ocp.args.Composite(
               **args,
-              **{_POSITION: ocp.args.JsonSave({'step': step, **position})},
+              **{
+                  _POSITION: ocp.args.JsonSave({'step': step, 'data': position})
+              },
           ),
           force=True,
       )
@@ -119,7 +124,7 @@ class Checkpointer:
   def position(self, step: int) -> dict[str, Any]:
     """Returns the data position that was saved with `step`."""
     path = runs.step_path(self._directory, step) / _POSITION
-    return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path)
+    return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path)['data']
 
   def restore(self, step: int, params: Any, optimizer: Any) -> tuple[Any, Any]:
     """Reads a checkpoint, onto whatever mesh is asked for.
@@ -151,9 +156,22 @@ class Checkpointer:
       self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Waits, and stops the background threads."""
-    with _one_line(self._directory):
-      self._manager.close()
+    """Waits, and stops the background threads.
+
+    Raises:
+      UserError: The last checkpoint could not be written.
+    """
+    try:
+      with _one_line(self._directory):
+        self._manager.close()
+    finally:
+      self._quiet.end()
+
+  def __enter__(self) -> 'Checkpointer':
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    self.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,7 +294,7 @@ def _compare(
     if name not in saved:
       raise errors.UserError(
           f'{path}: belongs to another model: {name} {_shape(leaf.shape)} is'
-          f' not in it.{errors.nearest(name, sorted(saved))}'
+          ' not in it'
       )
     if tuple(saved[name]) != tuple(leaf.shape):
       raise errors.UserError(
@@ -307,7 +325,7 @@ def _one_line(directory: pathlib.Path):
   except Exception as error:  # Orbax passes on what each file system raises.
     known = [f'{runs.PREFIX}_{step}' for step in runs.steps(directory)]
     kept = f'{known[-1]} is complete' if known else 'none is complete'
-    reason = str(error).strip().split('\n')[0] or type(error).__name__
     raise errors.UserError(
-        f'{directory}: a checkpoint could not be written ({reason}); {kept}'
+        f'{directory}: a checkpoint could not be written'
+        f' ({failures.reason(error)}); {kept}'
     ) from error

@@ -104,9 +104,7 @@ def train(
       # Before a checkpoint is there, its steps' records are.
       writer.write(step, record)
       if code or config.saves(step):
-        checkpointer.save(
-            step, state.params, state.optimizer, {'data': position}
-        )
+        checkpointer.save(step, state.params, state.optimizer, position)
       clock.restart()
   checkpointer.wait()
   return code

@@ -144,7 +144,7 @@ class Writer:
       passed = time.perf_counter() - self._started
       self._say(f'first step done after {passed:.1f} s')
       self._started = None
-    self._file.write(json.dumps({'step': step, **record}) + '\n')
+    self._append(json.dumps({'step': step, **record}) + '\n')
     self._period.add(step, record)
     if self._bar is not None:
       self._bar.update(step - self._bar.n)
@@ -172,6 +172,15 @@ class Writer:
       self._board.close()
       if self._bar is not None:
         self._bar.close()
+
+  def _append(self, line: str) -> None:
+    try:
+      self._file.write(line)
+    except OSError as error:
+      raise errors.UserError(
+          f'{self._file.name}: cannot be written ({error.strerror}); the same'
+          ' command goes on from the newest checkpoint'
+      ) from error
 
   def _say(self, text: str) -> None:
     # tqdm.write keeps the bar in one piece.
