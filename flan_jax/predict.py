@@ -10,18 +10,27 @@ An example with options is answered by ranking them, unless its task's name says
 import argparse
 from collections.abc import Sequence
 import dataclasses
+import pathlib
 import time
-from typing import Any, Literal
+from typing import Any, Literal, TYPE_CHECKING
 
+from flan_jax import compilation
 from flan_jax import configuration
 from flan_jax import errors
 from flan_jax import partitioning
+from flan_jax import paths
+from flan_jax import vocabularies
 from flan_jax.checkpoints import runs
 from flan_jax.data import access as access_lib
+from flan_jax.data import examples as examples_lib
 from flan_jax.data import mixtures
 from flan_jax.data import tasks as tasks_lib
 from flan_jax.models import config as model_config
 import tqdm
+
+if TYPE_CHECKING:
+  from flan_jax.inference import predictor as predictor_lib
+  from flan_jax.inference import writer as writer_lib
 
 _SAMPLES = 3
 
@@ -95,35 +104,43 @@ def main(args: argparse.Namespace) -> int:
     UserError: Something in the configuration, the names, the data or the
       checkpoint is wrong.
   """
+  for configurable in (
+      model_config.EncoderDecoderConfig,
+      partitioning.MeshConfig,
+  ):
+    configuration.register(configurable)
   settings = configuration.load(
-      args.gin_file,
-      args.gin_bindings,
-      args.gin_search_paths,
-      entry=Infer,
+      args.gin_file, args.gin_bindings, args.gin_search_paths, entry=Infer
   ).settings
-  access = access_lib.Access.from_args(args)
-  found = mixtures.resolve(access.catalogue, settings.mixture_or_task_name)
-  tasks = [task for task, _ in mixtures.as_mixture(found).members]
   directory, step = runs.locate(settings.checkpoint_path)
-  lengths = settings.task_feature_lengths or runs.read(directory)['lengths']
+  run = _Run(
+      settings=settings,
+      access=access_lib.Access.from_args(args),
+      checkpoint=runs.step_path(directory, step),
+      vocabulary=runs.read_vocabulary(directory),
+      lengths=settings.task_feature_lengths or runs.read(directory)['lengths'],
+  )
+  tasks = run.tasks()
 
-  # jax from here on: names and settings are right.
+  # jax from here on: names, settings and rows are right.
   from flan_jax.inference import writer
 
+  cache = args.cache_dir or paths.cache_dir()
+  compilation.use_cache(pathlib.Path(cache).expanduser())
   output = writer.Output(
       settings.output_dir,
       {
-          'checkpoint': str(runs.step_path(directory.resolve(), step)),
+          'checkpoint': str(run.checkpoint.resolve()),
           'split': settings.split,
           'max_examples': settings.max_examples,
-          'task_feature_lengths': dict(lengths),
+          'task_feature_lengths': dict(run.lengths),
           'normalisation': settings.normalisation,
       },
   )
   waiting = _unfinished(output, tasks, args.overwrite)
-  predictor = _predictor(settings, lengths) if waiting else None
+  predictor = run.predictor() if waiting else None
   done = [
-      _predict(task, settings, access, predictor, output)
+      _predict(task, run, predictor, output)
       if task.name in waiting
       else _found(task, output)
       for task in tasks
@@ -132,7 +149,89 @@ def main(args: argparse.Namespace) -> int:
   return 0
 
 
-def _unfinished(output: Any, tasks: Sequence[Any], overwrite: bool) -> set[str]:
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """What the settings lead to; making it needs no jax."""
+
+  settings: Infer
+  access: access_lib.Access
+  checkpoint: pathlib.Path
+  vocabulary: vocabularies.Vocabulary
+  lengths: dict[str, int]
+
+  def tasks(self) -> list[tasks_lib.Task]:
+    """Returns the tasks that the name stands for, with their rows stored.
+
+    Tasks whose datasets have no such split are left out, with a word.
+
+    Raises:
+      UserError: The name is unknown, or rows cannot be had.
+    """
+    settings = self.settings
+    split = settings.split
+    found = mixtures.resolve(
+        self.access.catalogue, settings.mixture_or_task_name
+    )
+    named = [task for task, _ in mixtures.as_mixture(found).members]
+    tasks = [task for task in named if split in task.dataset.splits]
+    if not tasks:
+      known = sorted({name for task in named for name in task.dataset.splits})
+      raise errors.UserError(
+          f'SPLIT: {found.name} has no split {split!r}.'
+          + (errors.nearest(split, known) or f' It has {", ".join(known)}.')
+      )
+    if len(tasks) < len(named):
+      left = [task.name for task in named if task not in tasks]
+      print(f'left out, for want of a split {split!r}: {", ".join(left)}')
+    wanted = [
+        (task.dataset, name)
+        for task in tasks
+        for name in ([split, 'train'] if task.setting.shots else [split])
+    ]
+    with tqdm.tqdm(wanted, desc='rows', disable=None, leave=False) as bar:
+      for dataset, name in bar:
+        self.access.store.prepare(dataset, [name])
+    return tasks
+
+  def predictor(self) -> 'predictor_lib.Predictor':
+    """Loads the model."""
+    from flan_jax.checkpoints import native
+    from flan_jax.inference import predictor as predictor_lib
+
+    settings = self.settings
+    mesh = partitioning.make_mesh(settings.mesh)
+    loaded = native.load_model(
+        self.checkpoint, mesh=mesh, model_config=settings.model
+    )
+    return predictor_lib.Predictor(
+        loaded.model,
+        loaded.params,
+        self.vocabulary,
+        mesh=mesh,
+        lengths=self.lengths,
+        batch_size=settings.batch_size,
+        normalisation=settings.normalisation,
+    )
+
+  def examples(self, task: tasks_lib.Task) -> list[examples_lib.Example]:
+    """Renders a task's examples."""
+    from flan_jax.data import pipeline
+
+    return pipeline.examples(
+        task,
+        self.settings.split,
+        self.access.store,
+        limit=self.settings.max_examples,
+        vocabulary=self.vocabulary,
+        lengths=self.lengths,
+    )
+
+
+def _unfinished(
+    output: 'writer_lib.Output',
+    tasks: Sequence[tasks_lib.Task],
+    overwrite: bool,
+) -> set[str]:
   """Returns the names to predict: those that host 0 finds unfinished."""
   import jax
   from jax.experimental import multihost_utils
@@ -148,43 +247,19 @@ def _unfinished(output: Any, tasks: Sequence[Any], overwrite: bool) -> set[str]:
   }
 
 
-def _predictor(settings: Infer, lengths: dict[str, int]) -> Any:
-  from flan_jax.checkpoints import native
-  from flan_jax.inference import predictor
-
-  mesh = partitioning.make_mesh(settings.mesh)
-  loaded = native.load_model(
-      settings.checkpoint_path, mesh=mesh, model_config=settings.model
-  )
-  return predictor.Predictor(
-      loaded.model,
-      loaded.params,
-      loaded.vocabulary,
-      mesh=mesh,
-      lengths=lengths,
-      batch_size=settings.batch_size,
-      normalisation=settings.normalisation,
-  )
-
-
 def _predict(
     task: tasks_lib.Task,
-    settings: Infer,
-    access: access_lib.Access,
-    predictor: Any,
-    output: Any,
+    run: _Run,
+    predictor: 'predictor_lib.Predictor | None',
+    output: 'writer_lib.Output',
 ) -> Done:
   """Predicts one task and writes its file."""
-  from flan_jax.data import pipeline
   from flan_jax.inference import writer
   import jax
 
+  assert predictor is not None
   start = time.perf_counter()
-  examples = list(
-      pipeline.examples(
-          task, settings.split, access.store, limit=settings.max_examples
-      )
-  )
+  examples = run.examples(task)
   host = jax.process_index()
   with tqdm.tqdm(
       total=len(examples),
@@ -207,7 +282,7 @@ def _predict(
   )
 
 
-def _found(task: tasks_lib.Task, output: Any) -> Done:
+def _found(task: tasks_lib.Task, output: 'writer_lib.Output') -> Done:
   from flan_jax.inference import writer
 
   path = output.path(task.name)
@@ -215,7 +290,9 @@ def _found(task: tasks_lib.Task, output: Any) -> Done:
   return Done(task.name, len(writer.read(path)), None, str(path))
 
 
-def _report(done: Sequence[Done], predictor: Any) -> None:
+def _report(
+    done: Sequence[Done], predictor: 'predictor_lib.Predictor | None'
+) -> None:
   """Prints the summary and a few predictions, on host 0."""
   import jax
 

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 from absl import logging
 from flan_jax import partitioning
@@ -116,15 +116,16 @@ class Predictor:
   def predict(
       self,
       examples: Sequence[examples_lib.Example],
-      evaluation: Literal['', 'rank', 'generate'] = '',
+      evaluation: str = '',
       progress: Progress | None = None,
   ) -> list[Prediction]:
     """Ranks where an example has options to rank, and generates otherwise.
 
     Args:
       examples: What to predict.
-      evaluation: The task's setting; 'generate' generates throughout. 'rank'
-        is what '' does: an inverted template has nothing to rank.
+      evaluation: The task's setting: '', 'rank' or 'generate'. The last one
+        generates throughout; the first two are the same here, as an inverted
+        template has nothing to rank.
       progress: Called with the number of examples of each finished batch.
 
     Returns:
