@@ -15,6 +15,7 @@ LAYERS = (
     ('checkpoints', 'models'),
     ('data',),
     (
+        'compilation',
         'partitioning',
         'vocabularies',
         'configuration',
