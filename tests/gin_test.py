@@ -1,0 +1,122 @@
+"""Every gin file that is shipped loads, and says what it should."""
+
+import pathlib
+
+from flan_jax import configuration
+from flan_jax import errors
+from flan_jax import evaluate
+from flan_jax import partitioning
+from flan_jax import predict
+from flan_jax import train
+from flan_jax.training import schedules
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+_FIELDS = {
+    'CHECKPOINT_PATH': 'checkpoint_path',
+    'MIXTURE_OR_TASK_NAME': 'mixture_or_task_name',
+    'INFER_OUTPUT_DIR': 'output_dir',
+    'EVAL_OUTPUT_DIR': 'output_dir',
+}
+RUN = """\
+include 'gin/runs/train.gin'
+include 'gin/models/t5_1_1/{model}.gin'
+include 'gin/optimizers/{optimizer}.gin'
+include 'gin/meshes/{mesh}.gin'
+MIXTURE_OR_TASK_NAME = 'mini'
+TRAIN_STEPS = 7
+"""
+
+
+def _names(folder: str) -> list[str]:
+  return sorted(path.stem for path in (ROOT / 'gin' / folder).glob('*.gin'))
+
+
+def _load(tmp_path: pathlib.Path, *flags: str, **parts: str):
+  names = {'model': 'mini', 'optimizer': 'adafactor', 'mesh': 'data', **parts}
+  path = tmp_path / 'run.gin'
+  path.write_text(RUN.format(**names))
+  return train.load([str(path)], ['MODEL_DIR=x', *flags], []).settings
+
+
+@pytest.mark.parametrize('name', _names('examples'))
+def test_an_example_is_short_and_lacks_only_the_folder(name):
+  file = f'gin/examples/{name}.gin'
+  text = (ROOT / file).read_text()
+  statements = [
+      line for line in text.splitlines() if line and not line.startswith('#')
+  ]
+  assert len(statements) < 25
+  # big_vision's habit: the command stands at the top.
+  assert text.startswith('#') and f'--gin_file={file}' in text
+  train.load([file], ['MODEL_DIR=x'], [])
+  with pytest.raises(errors.UserError) as error:
+    train.load([file], [], [])
+  assert str(error.value).startswith('gin/runs/train.gin:')
+  assert 'MODEL_DIR is required:' in str(error.value)
+
+
+@pytest.mark.parametrize('model', _names('models/t5_1_1'))
+def test_a_model_goes_with_a_run(tmp_path, model):
+  if model == 't5_1_1':
+    with pytest.raises(errors.UserError, match='EncoderDecoderConfig'):
+      _load(tmp_path, model=model)
+    return
+  settings = _load(tmp_path, 'DROPOUT_RATE=0.1', model=model)
+  assert settings.model.dropout_rate == 0.1
+
+
+@pytest.mark.parametrize('optimizer', _names('optimizers'))
+def test_an_optimizer_goes_with_a_run(tmp_path, optimizer):
+  settings = _load(
+      tmp_path, 'LEARNING_RATE=0.5', 'WARMUP_STEPS=4', optimizer=optimizer
+  )
+  wanted = {
+      'adafactor': schedules.Constant(value=0.5, warmup_steps=4),
+      'adafactor_rsqrt': schedules.Rsqrt(base=0.5, warmup_steps=4),
+  }
+  assert settings.schedule == wanted[optimizer]
+
+
+@pytest.mark.parametrize('mesh', _names('meshes'))
+def test_a_mesh_goes_with_a_run(tmp_path, mesh):
+  settings = _load(tmp_path, mesh=mesh)
+  shapes = {'data': (8, 1, 1), 'fsdp': (1, 8, 1), 'tensor': (1, 1, 8)}
+  assert settings.mesh.shape(8) == shapes[mesh]
+
+
+def test_the_order_of_includes_does_not_matter(tmp_path):
+  path = tmp_path / 'run.gin'
+  lines = RUN.format(model='mini', optimizer='adafactor', mesh='data')
+  path.write_text('\n'.join(reversed(lines.splitlines())))
+  settings = train.load([str(path)], ['MODEL_DIR=x'], []).settings
+  assert settings.train_steps == 7
+  assert settings.model.emb_dim == 384
+  assert settings.mesh == partitioning.MeshConfig()
+
+
+@pytest.mark.parametrize(
+    ('name', 'entry', 'needed'),
+    [
+        (
+            'infer',
+            predict.Infer,
+            ['CHECKPOINT_PATH', 'MIXTURE_OR_TASK_NAME', 'INFER_OUTPUT_DIR'],
+        ),
+        ('eval', evaluate.Eval, ['CHECKPOINT_PATH', 'EVAL_OUTPUT_DIR']),
+    ],
+)
+def test_a_run_file_lacks_only_what_it_must(name, entry, needed):
+  configuration.register(partitioning.MeshConfig)
+  file = f'gin/runs/{name}.gin'
+  flags = [f'{macro}=a/{macro}' for macro in needed]
+  settings = configuration.load([file], flags, [], entry=entry).settings
+  assert settings.checkpoint_path == 'a/CHECKPOINT_PATH'
+  assert settings == entry(**{
+      field: f'a/{macro}' for macro, field in _FIELDS.items() if macro in needed
+  })
+  for flag in flags:
+    with pytest.raises(errors.UserError, match='is required'):
+      configuration.load(
+          [file], [other for other in flags if other != flag], [], entry=entry
+      )
