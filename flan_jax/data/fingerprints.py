@@ -1,5 +1,6 @@
 """Fingerprints of files, which change when what a file holds does."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -30,10 +31,12 @@ def of_file(path: pathlib.Path, folder: pathlib.Path | None = None) -> str:
   with open(path, 'rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
   if folder is not None and time.time() - stat.st_mtime > _SETTLED_SECONDS:
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f'{name}.{uuid.uuid4().hex}.tmp'
-    temporary.write_text(json.dumps([*state, digest]), encoding='utf-8')
-    os.replace(temporary, folder / f'{name}.json')
+    # A cache that cannot be written only means reading the file again.
+    with contextlib.suppress(OSError):
+      folder.mkdir(parents=True, exist_ok=True)
+      temporary = folder / f'{name}.{uuid.uuid4().hex}.tmp'
+      temporary.write_text(json.dumps([*state, digest]), encoding='utf-8')
+      os.replace(temporary, folder / f'{name}.json')
   return digest
 
 

@@ -32,14 +32,23 @@ class _Buffer:
   def add(self, place: int, row: dict[str, Any]) -> None:
     self.rows.append(row)
     self.places.append(place)
-    self._characters += sum(
-        len(value) for value in row.values() if type(value) is str
-    )
+    self._characters += _characters(row)
 
   @property
   def full(self) -> bool:
     rows, characters = len(self.rows), self._characters
     return rows >= _BATCH_ROWS or characters >= _BATCH_CHARACTERS
+
+
+def _characters(value: Any) -> int:
+  """About how much memory a value takes."""
+  if isinstance(value, str):
+    return len(value)
+  if isinstance(value, dict):
+    return sum(_characters(item) for item in value.values())
+  if isinstance(value, list):
+    return sum(_characters(item) for item in value)
+  return 8
 
 
 class Writer:

@@ -112,6 +112,13 @@ def test_a_key_that_some_rows_lack_is_none_in_those(tmp_path):
   ]
 
 
+def test_long_rows_make_smaller_batches(tmp_path, monkeypatch):
+  monkeypatch.setattr(row_files, '_BATCH_CHARACTERS', 100)
+  rows = [{'passages': ['x' * 30, 'y' * 30]}] * 5
+  found, _, batches = _write(tmp_path, rows)
+  assert found == rows and [batch.num_rows for batch in batches] == [2, 2, 1]
+
+
 def test_parts_are_stored_in_their_order(tmp_path, monkeypatch):
   monkeypatch.setattr(row_files, '_BATCH_ROWS', 3)
   rows = [{'n': i} for i in range(20)]

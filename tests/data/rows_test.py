@@ -11,6 +11,7 @@ import textwrap
 from flan_jax import errors
 from flan_jax.data import catalogue
 from flan_jax.data import manifest as manifest_lib
+from flan_jax.data import preparing
 from flan_jax.data import row_files
 from flan_jax.data import rows as rows_lib
 from flan_jax.data import specs
@@ -172,10 +173,10 @@ def test_rows_are_stored_once(store, hundred, monkeypatch):
   dataset = _dataset(('jsonl', hundred))
   store.open(dataset, 'train')
 
-  def never(*_):
+  def never(*_, **__):
     raise AssertionError('read again')
 
-  monkeypatch.setattr(rows_lib.RowStore, '_copy', never)
+  monkeypatch.setattr(preparing.Preparer, 'store', never)
   assert len(store.open(dataset, 'train')) == 100
   # Another version of templates or description is the same rows.
   again = _dataset(('jsonl', hundred), version=2, description='new')
@@ -385,6 +386,19 @@ def test_status_says_what_to_run(store, hundred, tmp_path):
   assert '--data_dir=DIR' in status.detail and '\n' not in status.detail
 
 
+def test_one_split_that_fails_leaves_nothing_of_the_others(store, hundred):
+  (hundred.parent / 'bad.jsonl').write_text('{')
+  dataset = _dataset(
+      ('jsonl', hundred),
+      {'train': 'train', 'test': str(hundred.parent / 'bad.jsonl')},
+  )
+  with pytest.raises(errors.UserError, match='bad.jsonl:1: not valid JSON'):
+    store.prepare(dataset)
+  assert not list(store._cache.glob('rows/toy/*'))
+  assert not list(store._cache.glob('rows/toy/.*'))
+  assert len(store.open(dataset, 'train')) == 100
+
+
 def test_damaged_rows_are_read_again(store, hundred):
   dataset = _dataset(('jsonl', hundred))
   store.prepare(dataset)
@@ -450,7 +464,7 @@ def test_a_killed_prepare_leaves_nothing_to_be_taken_for_whole(
   os.utime(left[0], (0, 0))
   for path in left[0].iterdir():
     os.utime(path, (0, 0))
-  rows_lib._temporary(whole[0])
+  preparing._temporary(whole[0])
   assert not left[0].exists()
 
 
@@ -469,15 +483,15 @@ def test_the_second_to_finish_leaves_the_first_ones_rows(
     store, hundred, monkeypatch
 ):
   dataset = _dataset(('jsonl', hundred))
-  finish = rows_lib.RowStore._finish
+  finish = preparing.Preparer._finish
 
   def late(self, *args):
     # Another process stores the same rows just before this one would.
-    monkeypatch.setattr(rows_lib.RowStore, '_finish', finish)
+    monkeypatch.setattr(preparing.Preparer, '_finish', finish)
     rows_lib.RowStore(store._cache).prepare(dataset)
     return finish(self, *args)
 
-  monkeypatch.setattr(rows_lib.RowStore, '_finish', late)
+  monkeypatch.setattr(preparing.Preparer, '_finish', late)
   rows = store.open(dataset, 'train')
   assert len(rows) == 100 and rows.take([3])[0]['text'] == 'row 3'
   folders = list((store._cache / 'rows' / 'toy').iterdir())
