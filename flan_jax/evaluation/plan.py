@@ -56,6 +56,15 @@ class Item:
     return tuple(targets.fill({'answer': name}) for name in choices.names)
 
 
+def check_selection(selection: str) -> None:
+  """Raises a UserError unless `selection` is one of `SELECTIONS`."""
+  if selection not in SELECTIONS:
+    raise errors.UserError(
+        f"TEMPLATES: must be one of {', '.join(SELECTIONS)}, not '{selection}'."
+        + errors.nearest(selection, list(SELECTIONS))
+    )
+
+
 def items(
     evaluated: Iterable[tasks.Task],
     trained: Collection[str],
@@ -75,11 +84,7 @@ def items(
   Raises:
     UserError: `selection` is unknown, or leaves nothing to evaluate.
   """
-  if selection not in SELECTIONS:
-    raise errors.UserError(
-        f"TEMPLATES: must be one of {', '.join(SELECTIONS)}, not '{selection}'."
-        + errors.nearest(selection, list(SELECTIONS))
-    )
+  check_selection(selection)
   evaluated = list(evaluated)
   found: dict[str, Item] = {}
   for task in evaluated:

@@ -11,7 +11,7 @@ from flan_jax.evaluation import summary
 _NAME, _METRIC, _FIRST, _OTHER = 32, 13, 12, 10
 # With more datasets than this, a group is shown by cluster.
 _MOST_ROWS = 40
-_LONGEST_SAMPLE = 600
+_LONGEST_INPUTS, _LONGEST_ANSWER = 600, 200
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -39,6 +39,20 @@ def render(results: Mapping[str, Any]) -> str:
     block += _means(results['headline'][group], systems)
     blocks.append('\n'.join(block))
   return '\n\n'.join(blocks)
+
+
+def headline(results: Mapping[str, Any]) -> str:
+  """Returns the headline as a line for each group: the tuned model's lead."""
+  lines = []
+  for group, parts in results['headline'].items():
+    scores = dict(parts['all']['scores'])
+    tuned = scores.pop('tuned')
+    others = ', '.join(
+        f'{system} {score:.1f} ({tuned - score:+.1f})'
+        for system, score in scores.items()
+    )
+    lines.append(f'{summary.GROUPS[group]}:\n  tuned {tuned:.1f}, {others}')
+  return '\n'.join(lines)
 
 
 def _line(name: str, metric: str, cells: Sequence[str]) -> str:
@@ -121,23 +135,25 @@ def _sample(
   item = work.item
   template = item.template or 'no template'
   lines = [f'{item.dataset.name}, {template} ({summary.GROUPS[item.group]})']
-  lines.append(_entry('inputs', example.inputs))
+  lines.append(_entry('inputs', example.inputs, _LONGEST_INPUTS))
   lines.append(_entry('answer', ' | '.join(scoring.accepted(example)[:5])))
   for system, said in answers.items():
     if system == 'majority':
       continue
     answer = said[place][0]
     verdict = 'right' if scoring.is_right(example, answer) else 'wrong'
-    lines.append(_entry(system, f'{answer.text} ({verdict})'))
+    lines.append(_entry(system, answer.text or '(nothing)') + f' ({verdict})')
   return '\n'.join(lines)
 
 
-def _entry(name: str, text: str) -> str:
+def _entry(name: str, text: str, longest: int = _LONGEST_ANSWER) -> str:
   """A text beside its name, wrapped to 80 columns, its line breaks kept."""
-  if len(text) > _LONGEST_SAMPLE:
-    text = f'{text[:_LONGEST_SAMPLE]} ...'
+  if len(text) > longest:
+    text = f'{text[:longest]} ...'
   head = f'  {name + ":":<10}'
   wrapped: list[str] = []
   for line in text.split('\n'):
     wrapped += textwrap.wrap(line, 80 - len(head)) or ['']
-  return head + ('\n' + ' ' * len(head)).join(wrapped)
+  first, *others = wrapped
+  indented = (' ' * len(head) + line if line else '' for line in others)
+  return '\n'.join([head + first, *indented])

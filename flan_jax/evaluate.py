@@ -1,0 +1,382 @@
+"""Scores a checkpoint under every template, beside the untuned model.
+
+    flan-jax eval --checkpoint=runs/mini --output=runs/mini/evaluation
+
+The settings are those of `Eval`; gin/runs/eval.gin gives them their names.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+import dataclasses
+import os
+import pathlib
+import sys
+import time
+from typing import Any, Literal
+
+from flan_jax import compilation
+from flan_jax import configuration
+from flan_jax import errors
+from flan_jax import partitioning
+from flan_jax import paths
+from flan_jax.checkpoints import runs
+from flan_jax.data import access as access_lib
+from flan_jax.data import catalogue as catalogue_lib
+from flan_jax.data import mixtures
+from flan_jax.data import tasks as tasks_lib
+from flan_jax.evaluation import plan
+from flan_jax.evaluation import protocol
+from flan_jax.evaluation import results as results_lib
+from flan_jax.evaluation import scoring
+from flan_jax.evaluation import table
+import tqdm
+
+# Says that there is no untuned model to compare with.
+_NONE = 'none'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Eval:
+  """The settings of `flan-jax eval`.
+
+  Attributes:
+    checkpoint_path: A run, or one of its checkpoints.
+    output_dir: Where results.json, predictions.jsonl and report.html go.
+    untuned_checkpoint_path: The model to compare with; by default the run's
+      checkpoint_0, and 'none' for none.
+    mixture_or_task_name: What to evaluate; by default the run's mixture and
+      the datasets that it holds out.
+    templates: 'all', 'trained' (those that training saw) or 'held_out' (those
+      that it did not, those of held-out datasets included).
+    split: 'train', 'validation' or 'test'.
+    max_examples: At most this many rows of a dataset, a seeded choice.
+    random_seed: Chooses rows, exemplars and the order of random options.
+    batch_size: Examples a batch.
+    task_feature_lengths: Tokens of 'inputs' and 'targets'; by default the
+      run's.
+    normalisation: 'sum': options compare by log-likelihood. 'mean': by
+      log-likelihood per token.
+    mesh: The devices.
+  """
+
+  checkpoint_path: str
+  output_dir: str
+  untuned_checkpoint_path: str | None = None
+  mixture_or_task_name: str | None = None
+  templates: str = 'all'
+  split: str = 'test'
+  max_examples: int | None = 200
+  random_seed: int = 0
+  batch_size: int = 64
+  task_feature_lengths: dict[str, int] | None = None
+  normalisation: Literal['sum', 'mean'] = 'sum'
+  mesh: partitioning.MeshConfig = partitioning.MeshConfig()
+
+  def __post_init__(self):
+    configuration.text('CHECKPOINT_PATH', self.checkpoint_path)
+    configuration.text('EVAL_OUTPUT_DIR', self.output_dir)
+    configuration.text('SPLIT', self.split)
+    configuration.text('TEMPLATES', self.templates)
+    plan.check_selection(self.templates)
+    for name, value in (
+        ('UNTUNED_CHECKPOINT_PATH', self.untuned_checkpoint_path),
+        ('MIXTURE_OR_TASK_NAME', self.mixture_or_task_name),
+    ):
+      if value is not None:
+        configuration.text(name, value)
+    configuration.whole_number('BATCH_SIZE', self.batch_size, 1)
+    configuration.whole_number('RANDOM_SEED', self.random_seed)
+    if self.max_examples is not None:
+      configuration.whole_number('MAX_EXAMPLES', self.max_examples, 1)
+    if self.task_feature_lengths is not None:
+      for name in ('inputs', 'targets'):
+        configuration.whole_number(
+            f'TASK_FEATURE_LENGTHS[{name!r}]',
+            self.task_feature_lengths.get(name),
+            2,
+        )
+    if self.normalisation not in ('sum', 'mean'):
+      raise errors.UserError(
+          'Eval.normalisation: must be "sum" or "mean", not'
+          f' {self.normalisation!r}'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scope:
+  """What is evaluated.
+
+  Attributes:
+    names: As it was asked for.
+    tasks: The tasks of that.
+    trained: The datasets that the run trained on.
+  """
+
+  names: list[str]
+  tasks: list[tasks_lib.Task]
+  trained: set[str]
+
+
+def main(args: argparse.Namespace) -> int:
+  """Evaluates a checkpoint; returns the exit code.
+
+  Raises:
+    UserError: Something in the configuration, the names, the data or the
+      checkpoint is wrong.
+  """
+  started = time.perf_counter()
+  configuration.register(partitioning.MeshConfig)
+  settings = configuration.load(
+      args.gin_file, args.gin_bindings, args.gin_search_paths, entry=Eval
+  ).settings
+  directory, step = runs.locate(settings.checkpoint_path)
+  untuned = _untuned(settings, directory, step)
+  access = access_lib.Access.from_args(args)
+  run = runs.read(directory)
+  scope = _scope(settings, run, access.catalogue)
+  planned = plan.items(
+      _with_split(scope.tasks, settings.split),
+      scope.trained,
+      settings.templates,
+  )
+  rendering = _rendering(settings, directory, run)
+  with tqdm.tqdm(
+      total=len(planned),
+      desc='reading',
+      unit='task',
+      leave=False,
+      disable=None,  # Off where nobody watches.
+  ) as bar:
+    work = protocol.read(planned, access.store, rendering, bar.update)
+
+  # jax from here on: names, settings and data are right.
+  import jax
+
+  cache = args.cache_dir or paths.cache_dir()
+  compilation.use_cache(pathlib.Path(cache).expanduser())
+  models = _Models(settings, sum(len(each.examples) for each in work))
+  answers = {'tuned': models.answers('tuned', settings.checkpoint_path, work)}
+  if untuned is not None:
+    answers['untuned'] = models.answers('untuned', untuned, work)
+  answers['majority'] = protocol.majority_answers(work)
+  if jax.process_index() == 0:
+    _finish(settings, scope, rendering, models, work, answers)
+    _say(f'{time.perf_counter() - started:.0f} seconds{models.cut()}')
+  return 0
+
+
+def _untuned(settings: Eval, directory: pathlib.Path, step: int) -> str | None:
+  """Returns the checkpoint to compare with, or None."""
+  given = settings.untuned_checkpoint_path
+  if given == _NONE:
+    return None
+  if given is not None:
+    runs.locate(given)
+    return given
+  if step == 0 or 0 not in runs.steps(directory):
+    why = 'is the untuned model itself' if step == 0 else 'has no checkpoint_0'
+    _say(
+        f'{settings.checkpoint_path} {why}, so there is none to compare with;'
+        ' UNTUNED_CHECKPOINT_PATH can name one'
+    )
+    return None
+  return str(runs.step_path(directory, 0))
+
+
+def _scope(
+    settings: Eval, run: dict[str, Any], catalogue: catalogue_lib.Catalogue
+) -> _Scope:
+  """Looks up what to evaluate, and what the run trained on.
+
+  Raises:
+    UserError: A name is unknown.
+  """
+  trained_on = run.get('mixture')
+  trained = _members(catalogue, [trained_on] if trained_on else [])
+  if settings.mixture_or_task_name is not None:
+    names = [settings.mixture_or_task_name]
+  elif trained_on:
+    names = [trained_on, *_held_out(catalogue, trained_on)]
+  else:
+    raise errors.UserError(
+        f'{settings.checkpoint_path}: does not say what it was trained on; set'
+        ' MIXTURE_OR_TASK_NAME'
+    )
+  return _Scope(
+      names,
+      _members(catalogue, names),
+      {task.dataset.name for task in trained},
+  )
+
+
+def _members(
+    catalogue: catalogue_lib.Catalogue, names: Iterable[str]
+) -> list[tasks_lib.Task]:
+  return [
+      task
+      for name in names
+      for task, _ in mixtures.as_mixture(
+          mixtures.resolve(catalogue, name)
+      ).members
+  ]
+
+
+def _held_out(catalogue: catalogue_lib.Catalogue, name: str) -> list[str]:
+  """Returns the name of what a mixture holds out, if it does."""
+  base, setting = tasks_lib.parse_name(name)
+  if setting.held_out or not catalogue.is_mixture(base):
+    return []
+  if not catalogue.mixture(base).held_out:
+    return []
+  setting = dataclasses.replace(setting, held_out=True)
+  return [tasks_lib.format_name(base, setting)]
+
+
+def _with_split(
+    tasks: Sequence[tasks_lib.Task], split: str
+) -> list[tasks_lib.Task]:
+  """Leaves out the tasks whose datasets have no such split, and says so."""
+  kept = [task for task in tasks if split in task.dataset.splits]
+  if not kept:
+    known = sorted({name for task in tasks for name in task.dataset.splits})
+    raise errors.UserError(
+        f'SPLIT: {tasks[0].name} has no split {split!r}.'
+        + (errors.nearest(split, known) or f' There are {", ".join(known)}.')
+    )
+  left = [task.name for task in tasks if split not in task.dataset.splits]
+  if left:
+    _say(f'left out, for want of a split {split!r}: {", ".join(left)}')
+  return kept
+
+
+def _rendering(
+    settings: Eval, directory: pathlib.Path, run: dict[str, Any]
+) -> protocol.Rendering:
+  vocabulary = runs.read_vocabulary(directory)
+  lengths = settings.task_feature_lengths or run['lengths']
+  return protocol.Rendering(
+      split=settings.split,
+      limit=settings.max_examples,
+      seed=settings.random_seed,
+      count_tokens=lambda text: len(vocabulary.encode(text)),
+      max_inputs=lengths['inputs'],
+  )
+
+
+class _Models:
+  """Loads models, one at a time, and lets them answer.
+
+  Attributes:
+    systems: By system, its checkpoint and step.
+  """
+
+  def __init__(self, settings: Eval, examples: int):
+    self.systems: dict[str, dict[str, Any]] = {}
+    self._settings = settings
+    self._examples = examples
+    self._mesh = partitioning.make_mesh(settings.mesh)
+    self._predictor: Any = None
+    self._loaded: Any = None
+    self._cut = 0
+
+  def answers(
+      self, system: str, path: str, work: Sequence[protocol.Work]
+  ) -> list[list[scoring.Answer]]:
+    """Puts everything to the model at `path`, with a progress bar."""
+    import jax
+
+    with tqdm.tqdm(
+        total=self._examples,
+        desc=system,
+        unit='ex',
+        disable=True if jax.process_index() else None,
+    ) as bar:
+      self._load(system, path)
+      answers = protocol.answer(work, self._answer, bar.update)
+    self._cut = max(self._cut, self._predictor.cut_inputs)
+    return answers
+
+  def cut(self) -> str:
+    """Says how many inputs were cut."""
+    if not self._cut:
+      return ''
+    return f'; {self._cut:,} inputs were too long and lost their end'
+
+  def _load(self, system: str, path: str) -> None:
+    """Makes the predictor of a checkpoint.
+
+    Another checkpoint of the same run goes into the same compiled programs.
+    """
+    from flan_jax.checkpoints import native
+    from flan_jax.inference import predictor
+
+    directory, step = runs.locate(path)
+    before = self._loaded
+    self.systems[system] = {'checkpoint': str(path), 'step': step}
+    if before and before.run == runs.read(directory):
+      self._predictor.params = None  # Two models may not fit.
+      self._predictor.params = native.load_params(
+          path, before.model, self._mesh
+      )
+      self._predictor.cut_inputs = 0
+      return
+    self._predictor = self._loaded = before = None
+    loaded = native.load_model(path, mesh=self._mesh)
+    self._predictor = predictor.Predictor(
+        loaded.model,
+        loaded.params,
+        loaded.vocabulary,
+        mesh=self._mesh,
+        lengths=self._settings.task_feature_lengths or loaded.lengths,
+        batch_size=self._settings.batch_size,
+        normalisation=self._settings.normalisation,
+    )
+    # The predictor alone holds the parameters, so that they can go.
+    self._loaded = dataclasses.replace(loaded, params=None)
+
+  def _answer(
+      self,
+      examples: Sequence[Any],
+      ranked: bool,
+      progress: protocol.Progress,
+  ) -> list[scoring.Answer]:
+    method = self._predictor.rank if ranked else self._predictor.generate
+    return [
+        scoring.Answer(
+            said.text, said.option_index, said.score, said.option_scores
+        )
+        for said in method(examples, progress)
+    ]
+
+
+def _finish(
+    settings: Eval,
+    scope: _Scope,
+    rendering: protocol.Rendering,
+    models: _Models,
+    work: Sequence[protocol.Work],
+    answers: dict[str, list[list[scoring.Answer]]],
+) -> None:
+  """Scores, writes the files, and prints table, samples and paths."""
+  results = results_lib.assemble(
+      protocol.score(work, answers),
+      systems={**models.systems, 'majority': {}},
+      mixtures=scope.names,
+      templates=settings.templates,
+      rendering=rendering,
+      normalisation=settings.normalisation,
+  )
+  report = results_lib.write(
+      os.path.expanduser(settings.output_dir),
+      results,
+      protocol.lines(work, answers),
+  )
+  print(table.render(results))
+  print(f'\nSample predictions\n\n{table.samples(work, answers)}\n')
+  print(f'{table.headline(results)}\n')
+  print(f'results: {report.parent / results_lib.RESULTS}')
+  print(f'report:  {report}')
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
