@@ -56,7 +56,7 @@ class PipelineConfig:
   streams: int | None = None
   workers: int = 0
   shuffle: bool = True
-  block: int = 1024
+  block: int = 512
 
   def __post_init__(self):
     for name in ('inputs', 'targets'):
