@@ -149,12 +149,11 @@ class Rows:
     Raises:
       UserError: A path leads nowhere.
     """
+    fields = self.dataset.fields
+    assert not isinstance(fields, str)
     plan = []
     for name, path in self.dataset.row_paths.items():
-      key = f'fields.{name}'
-      fields = self.dataset.fields
-      if isinstance(fields, dict) and name not in fields:
-        key = self._key_of(name)
+      key = f'fields.{name}' if name in fields else self._key_of(name)
       where = base.declared_in(self.dataset, key)
       try:
         getter = row_paths.getter(
