@@ -193,7 +193,7 @@ class RowStore:
     """Returns where a split belongs; with '' the beginning of its name."""
     source = dataset.source
     limit = dataset.limits.get(split)
-    seeded = source.kind == 'generated' or limit is not None
+    seeded = self._source(dataset).seeded or limit is not None
     # All in the declaration that decides which rows there are.
     declared = {
         'format': manifest_lib.FORMAT,
