@@ -127,8 +127,8 @@ def dot_product_attention(
     mask_Bx1xTxS: bool, True where the query may attend; may broadcast.
     bias_HxTxS: float32, added to the logits.
   """
-  logits_BxHxTxS = layers.einsum_to_float32(
-      'bthd,bshd->bhts', query_BxTxHxD, memory.key
+  logits_BxHxTxS = layers.einsum(
+      'bthd,bshd->bhts', jnp.float32, query_BxTxHxD, memory.key
   )
   # The mask is added, not selected by: a sum keeps nothing for its gradient.
   logits_BxHxTxS += jnp.where(mask_Bx1xTxS, 0.0, MASKED)
