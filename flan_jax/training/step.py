@@ -100,7 +100,7 @@ def train_step(
       correct=sums.correct,
       tokens=_tokens(batch),
       learning_rate=jnp.asarray(learning_rate(state.step), jnp.float32),
-      gradient_norm=optax.global_norm(gradient),
+      gradient_norm=optax.tree.norm(gradient),
   )
   return new, metrics
 
