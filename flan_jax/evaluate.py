@@ -252,14 +252,12 @@ def _with_split(
 def _rendering(
     settings: Eval, directory: pathlib.Path, run: dict[str, Any]
 ) -> protocol.Rendering:
-  vocabulary = runs.read_vocabulary(directory)
-  lengths = settings.task_feature_lengths or run['lengths']
   return protocol.Rendering(
       split=settings.split,
       limit=settings.max_examples,
       seed=settings.random_seed,
-      count_tokens=lambda text: len(vocabulary.encode(text)),
-      max_inputs=lengths['inputs'],
+      vocabulary=runs.read_vocabulary(directory),
+      lengths=settings.task_feature_lengths or run['lengths'],
   )
 
 

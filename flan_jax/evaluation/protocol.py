@@ -6,10 +6,11 @@ say is scored here; `summary` averages it.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
-from typing import Any, Protocol
+from typing import Any
 
+from flan_jax import vocabularies
+from flan_jax.data import blocks
 from flan_jax.data import examples as examples_lib
-from flan_jax.data import specs
 from flan_jax.data import tasks
 from flan_jax.data import templates
 from flan_jax.evaluation import plan
@@ -32,13 +33,6 @@ _MAJORITY_ROWS = 10_000
 _BLOCK = 4096
 
 
-class Store(Protocol):
-  """What reading needs of `rows.RowStore`."""
-
-  def open(self, dataset: specs.Dataset, split: str) -> templates.Rows:
-    ...
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rendering:
   """Which examples are asked, and how they are rendered.
@@ -47,15 +41,15 @@ class Rendering:
     split: The split that is evaluated.
     limit: The most rows of a dataset; None for all.
     seed: Chooses rows, exemplars and the order of random options.
-    count_tokens: Counts a text's tokens, as `templates.Renderer` wants it.
-    max_inputs: The tokens that fit.
+    vocabulary: Counts tokens, for exemplars to fit.
+    lengths: 'inputs' is what they have to fit.
   """
 
   split: str = 'test'
   limit: int | None = None
   seed: int = 0
-  count_tokens: Callable[[str], int] | None = None
-  max_inputs: int | None = None
+  vocabulary: vocabularies.Vocabulary | None = None
+  lengths: Mapping[str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +63,7 @@ class Work:
 
 def read(
     planned: Sequence[plan.Item],
-    store: Store,
+    store: blocks.Store,
     rendering: Rendering,
     progress: Progress = lambda count: None,
 ) -> list[Work]:
@@ -94,13 +88,13 @@ def read(
         dataset, 'train' if 'train' in dataset.splits else rendering.split
     )
     for item in items:
-      renderer = templates.Renderer(
+      renderer = blocks.renderer(
           item.task,
           asked,
+          store,
           seed=rendering.seed,
-          count_tokens=rendering.count_tokens,
-          max_inputs=rendering.max_inputs,
-          exemplars=trained if item.task.setting.shots else None,
+          vocabulary=rendering.vocabulary,
+          lengths=rendering.lengths,
       )
       work.append(
           Work(
