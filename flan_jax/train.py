@@ -173,6 +173,8 @@ class _Run:
             f' {self._settings.train_steps} already; nothing is left to do'
         )
         return 0
+    elif self._settings.initial_checkpoint_path:
+      runs.locate(self._settings.initial_checkpoint_path)
     self._prepare_rows()
 
     # jax from here on: names, settings and rows are right.

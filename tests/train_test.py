@@ -1,0 +1,438 @@
+"""Runs from gin files to checkpoints: stopped anywhere, they go on the same."""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+from flan_jax import cli
+from flan_jax import errors
+from flan_jax import train
+from flan_jax.checkpoints import native
+from flan_jax.checkpoints import runs
+from flan_jax.training import metrics
+import jax
+import numpy as np
+import pytest
+
+STEPS = 12
+DATASET = """\
+version: 1
+cluster: arithmetic
+source: {jsonl: sums.jsonl}
+splits: {train: "train[:-8]", validation: "train[-8:]", test: validation}
+fields: {question: question, answer: answer}
+metrics: [exact_match]
+templates:
+- name: plain
+  inputs: "{question} ="
+  targets: "{answer}"
+- name: words
+  inputs: What is {question}?
+  targets: "It is {answer}."
+"""
+RUN = """\
+include 'gin/runs/train.gin'
+include 'gin/models/t5_1_1/t5_1_1.gin'
+include 'gin/optimizers/adafactor.gin'
+include 'gin/meshes/data.gin'
+MIXTURE_OR_TASK_NAME = 'sums'
+TASK_FEATURE_LENGTHS = {'inputs': 24, 'targets': 16}
+VOCABULARY = 'bytes'
+BATCH_SIZE = 8
+TRAIN_STEPS = 12
+EVAL_PERIOD = 0
+EVAL_STEPS = 2
+CHECKPOINT_PERIOD = 4
+LOG_PERIOD = 5
+DROPOUT_RATE = 0.1
+EncoderDecoderConfig.vocab_size = 384
+EncoderDecoderConfig.emb_dim = 16
+EncoderDecoderConfig.head_dim = 8
+EncoderDecoderConfig.mlp_dim = 32
+EncoderDecoderConfig.num_decoder_layers = 1
+EncoderDecoderConfig.num_encoder_layers = 1
+EncoderDecoderConfig.num_heads = 2
+"""
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+  """A folder with a dataset, a gin file and a cache of compiled programs."""
+  folder = tmp_path_factory.mktemp('project')
+  (folder / 'sums.yaml').write_text(DATASET)
+  rows = [
+      {'question': f'{a} + {b}', 'answer': str(a + b)}
+      for a in range(12)
+      for b in range(12)
+  ]
+  (folder / 'sums.jsonl').write_text(
+      ''.join(json.dumps(row) + '\n' for row in rows)
+  )
+  (folder / 'run.gin').write_text(RUN)
+  names = ('jax_compilation_cache_dir',)
+  names += ('jax_persistent_cache_min_compile_time_secs',)
+  before = {name: getattr(jax.config, name) for name in names}
+  yield folder
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+def _arguments(project: pathlib.Path, name: str, *flags: str) -> list[str]:
+  return [
+      'train',
+      f'--gin_file={project / "run.gin"}',
+      f'--gin.MODEL_DIR={project / name}',
+      f'--mixtures={project / "sums.yaml"}',
+      f'--cache_dir={project / "cache"}',
+      *flags,
+  ]
+
+
+def _train(project: pathlib.Path, name: str, *flags: str) -> int:
+  return train.main(cli.parse(_arguments(project, name, *flags)))
+
+
+def _losses(project: pathlib.Path, name: str) -> list[tuple[int, float, int]]:
+  """Returns step, loss and tokens of each line, to the last bit."""
+  return [
+      (record['step'], record['loss'], record['tokens'])
+      for record in metrics.read(project / name / metrics.METRICS_FILE)
+  ]
+
+
+@pytest.fixture(scope='module')
+def straight(project):
+  """A run that nothing stopped."""
+  assert _train(project, 'straight') == 0
+  return project / 'straight'
+
+
+def _stop_after(monkeypatch, step: int) -> None:
+  """Sends SIGTERM when the record of `step` is written."""
+  write = metrics.Writer.write
+
+  def writes(self, at, record):
+    write(self, at, record)
+    if at == step:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(metrics.Writer, 'write', writes)
+
+
+def _same_arrays(one: pathlib.Path, other: pathlib.Path) -> None:
+  trees = [native.load_model(path).params for path in (one, other)]
+  jax.tree.map(np.testing.assert_array_equal, *jax.device_get(trees))
+
+
+def test_a_run_leaves_what_later_commands_need(project, straight):
+  assert sorted(path.name for path in straight.iterdir()) == [
+      'checkpoint_0',
+      'checkpoint_12',
+      'checkpoint_4',
+      'checkpoint_8',
+      'config.gin',
+      'metrics.jsonl',
+      'run.json',
+      'tensorboard',
+  ]
+  records = metrics.read(straight / 'metrics.jsonl')
+  assert [record['step'] for record in records] == list(range(1, STEPS + 1))
+  assert all(record['tokens'] > 8 * 24 for record in records)  # Packed.
+  assert records[-1]['loss'] < records[0]['loss']
+  run = runs.read(straight)
+  assert run['lengths'] == {'inputs': 24, 'targets': 16}
+  assert run['mixture'] == 'sums'
+  assert run['model']['emb_dim'] == 16
+  loaded = native.load_model(straight)
+  assert loaded.step == STEPS
+  assert run['parameters'] == sum(
+      leaf.size for leaf in jax.tree.leaves(loaded.params)
+  )
+
+
+def test_the_saved_configuration_is_a_gin_file(straight):
+  first = train.load([str(straight / 'config.gin')], [], [])
+  assert first.settings.model_dir == str(straight)
+  assert first.text == (straight / 'config.gin').read_text()
+
+
+def test_stopped_by_sigterm_it_goes_on_bit_by_bit(
+    project, straight, monkeypatch
+):
+  # Stops on a checkpoint's step, beside one, and right at the start. The last
+  # stop saves no earlier than the step after.
+  for step in (1, 4, 6):
+    with monkeypatch.context() as patch:
+      _stop_after(patch, step)
+      assert _train(project, 'stopped') == 128 + signal.SIGTERM
+    assert runs.steps(project / 'stopped')[-1] in (step, step + 1)
+  assert _train(project, 'stopped') == 0
+  assert _losses(project, 'stopped') == _losses(project, 'straight')
+  _same_arrays(project / 'stopped', straight)
+
+
+def test_killed_it_goes_on_bit_by_bit(project, straight):
+  directory = project / 'killed'
+  code = (
+      'import sys, time\n'
+      'from flan_jax import cli\n'
+      'from flan_jax.training import metrics\n'
+      'write = metrics.Writer.write\n'
+      'def slowly(self, step, record):\n'
+      '  write(self, step, record)\n'
+      '  time.sleep(0.2)\n'
+      'metrics.Writer.write = slowly\n'
+      f'cli.main({_arguments(project, "killed")!r})\n'
+  )
+  process = subprocess.Popen(
+      [sys.executable, '-c', code], stderr=subprocess.DEVNULL
+  )
+  try:
+    path = directory / metrics.METRICS_FILE
+    while process.poll() is None:
+      if path.is_file() and len(metrics.read(path)) >= 6:
+        break
+      time.sleep(0.02)
+  finally:
+    process.send_signal(signal.SIGKILL)
+  assert process.wait() == -signal.SIGKILL
+  assert 6 <= len(metrics.read(path)) < STEPS
+  with open(path, 'a') as file:
+    file.write('{"step": 7, "lo')  # A line that was cut short.
+  assert _train(project, 'killed') == 0
+  assert _losses(project, 'killed') == _losses(project, 'straight')
+  _same_arrays(directory, straight)
+
+
+def test_another_mesh_goes_on_where_the_first_stopped(
+    project, straight, monkeypatch
+):
+  with monkeypatch.context() as patch:
+    _stop_after(patch, 5)
+    assert _train(project, 'moved') == 143
+  flags = ['--gin.MeshConfig.data=2', '--gin.MeshConfig.fsdp=2']
+  flags += ['--gin.MeshConfig.tensor=2']
+  assert _train(project, 'moved', *flags) == 0
+  for found, wanted in zip(
+      _losses(project, 'moved'), _losses(project, 'straight'), strict=True
+  ):
+    assert found[0] == wanted[0]
+    assert found[2] == wanted[2]
+    # Sums are made in another order, which Adafactor's first steps magnify.
+    np.testing.assert_allclose(found[1], wanted[1], rtol=1e-3)
+
+
+def test_a_finished_run_says_so(project, straight, capsys):
+  before = sorted(straight.rglob('*'))
+  assert _train(project, 'straight') == 0
+  assert 'is at step 12 of 12 already' in capsys.readouterr().err
+  assert sorted(straight.rglob('*')) == before
+
+
+@pytest.mark.parametrize(
+    ('flags', 'lines'),
+    [
+        (['--gin.RANDOM_SEED=1'], ['RANDOM_SEED: 0 -> 1']),
+        (
+            ['--gin.BATCH_SIZE=16', '--gin.EncoderDecoderConfig.emb_dim=32'],
+            ['MODEL.emb_dim: 16 -> 32', 'BATCH_SIZE: 8 -> 16'],
+        ),
+        (['--gin.LEARNING_RATE=0.5'], ['SCHEDULE.value: 0.001 -> 0.5']),
+        (
+            ["--gin.TASK_FEATURE_LENGTHS={'inputs': 24, 'targets': 8}"],
+            [
+                "TASK_FEATURE_LENGTHS: {'inputs': 24, 'targets': 16} ->"
+                " {'inputs': 24, 'targets': 8}"
+            ],
+        ),
+        (['--gin.TRAIN_STEPS=11'], ['TRAIN_STEPS: 12 -> 11 (may only grow)']),
+        (
+            ['--gin.MIXTURE_OR_TASK_NAME=sums:template_0'],
+            [
+                "MIXTURE_OR_TASK_NAME: 'sums' -> 'sums:template_0'",
+                "MIXTURE_OR_TASK_NAME.sums:template_0: not set -> 'version 1'",
+                "MIXTURE_OR_TASK_NAME.sums: 'version 1' -> not set",
+            ],
+        ),
+    ],
+)
+def test_another_configuration_is_refused_with_the_difference(
+    project, straight, flags, lines
+):
+  with pytest.raises(errors.UserError) as error:
+    _train(project, 'straight', *flags)
+  first, *rest = str(error.value).split('\n  ')
+  assert first == (
+      f'{straight}: holds a run with another configuration: take another'
+      ' MODEL_DIR, undo the change, or go on with --resume_with_changes'
+  )
+  assert rest == lines
+
+
+def test_changes_are_taken_when_the_user_says_so(project, monkeypatch, capsys):
+  with monkeypatch.context() as patch:
+    _stop_after(patch, 2)
+    assert _train(project, 'changed') == 143
+  # How long and how often may change freely.
+  free = ['--gin.TRAIN_STEPS=13', '--gin.CHECKPOINT_PERIOD=5']
+  free += ['--gin.LOG_PERIOD=1', '--gin.EVAL_PERIOD=13']
+  other = ['--gin.LEARNING_RATE=0.5', '--gin.RANDOM_SEED=1']
+  with pytest.raises(errors.UserError, match='another configuration'):
+    _train(project, 'changed', *free, *other)
+  capsys.readouterr()
+  assert _train(project, 'changed', *free, *other, '--resume_with_changes') == 0
+  output = capsys.readouterr().err
+  assert 'going on from' in output
+  records = metrics.read(project / 'changed' / 'metrics.jsonl')
+  assert [record['step'] for record in records] == list(range(1, 14))
+  rates = [record['learning_rate'] for record in records]
+  assert rates[0] == rates[1] == np.float32(1e-3)
+  assert rates[-1] == np.float32(0.5)
+  assert runs.steps(project / 'changed') == [0, 5, 10, 13]
+  # One validation split, whole: loss and accuracy of a token.
+  assert set(records[-1]) - set(records[0]) == {'eval/loss', 'eval/accuracy'}
+  assert 0 < records[-1]['eval/loss'] < 10
+  # And the changed configuration is now the run's own.
+  assert runs.read(project / 'changed')['settings']['SCHEDULE.value'] == 0.5
+
+
+def test_parameters_of_another_run_to_start_from(project, straight):
+  flags = [f'--gin.INITIAL_CHECKPOINT_PATH={straight}', '--gin.TRAIN_STEPS=1']
+  assert _train(project, 'second', *flags) == 0
+  _same_arrays(project / 'second' / 'checkpoint_0', straight)
+  assert [r[0] for r in _losses(project, 'second')] == [1]
+
+
+def test_a_dry_run_prints_and_leaves_nothing(project, capsys):
+  assert _train(project, 'dry', '--dry_run') == 0
+  output = capsys.readouterr().out
+  assert "MIXTURE_OR_TASK_NAME = 'sums'" in output
+  assert 'sums         136         136  100.00%' in output
+  assert '18,672 parameters' in output
+  assert not (project / 'dry').exists()
+
+
+@pytest.mark.parametrize(
+    ('flags', 'wanted'),
+    [
+        (['--gin.MIXTURE_OR_TASK_NAME=sumz'], 'sumz'),
+        (
+            ['--gin.EncoderDecoderConfig.vocab_size=128'],
+            (
+                'MODEL: EncoderDecoderConfig.vocab_size is 128, and bytes has'
+                ' 259 ids; set it to 384'
+            ),
+        ),
+        (
+            ['--gin.BATCH_SIZE=12'],
+            (
+                'BATCH_SIZE: the mesh shares the rows out to 8 devices, so it'
+                ' must be a multiple of 8, not 12'
+            ),
+        ),
+        (
+            ['--gin.BATCH_SIZE=8', '--gin.NUM_MICROBATCHES=3'],
+            'NUM_MICROBATCHES: 3 equal parts',
+        ),
+        (
+            ['--gin.LOSS_NORMALIZING_FACTOR=tokens'],
+            "LOSS_NORMALIZING_FACTOR: 'tokens' is none of",
+        ),
+        (
+            ["--gin.TASK_FEATURE_LENGTHS={'inputs': 8}"],
+            'TASK_FEATURE_LENGTHS: must be like',
+        ),
+        (['--gin.OPTIMIZER=@Adafactor'], 'OPTIMIZER: must be made by'),
+        (['--gin.SCHEDULE=0.1'], 'SCHEDULE: must be made by'),
+        (['--gin.MODEL=small'], 'MODEL: must be @EncoderDecoderConfig()'),
+        (
+            ['--gin.INITIAL_CHECKPOINT_PATH=no/such/run'],
+            'no/such/run: there is no such run',
+        ),
+        (['--gin.VOCABULARY=no.model'], 'no.model: cannot read'),
+    ],
+)
+def test_a_mistake_is_a_line_and_leaves_no_folder(project, flags, wanted):
+  with pytest.raises(errors.UserError) as error:
+    _train(project, 'mistaken', *flags)
+  assert wanted in str(error.value)
+  assert not (project / 'mistaken').exists()
+
+
+def test_it_needs_a_gin_file():
+  with pytest.raises(errors.UserError, match='--gin_file: is needed'):
+    train.main(argparse.Namespace(gin_file=[]))
+
+
+def test_a_mixture_without_a_validation_split_says_so(project, tmp_path):
+  declaration = DATASET.replace('validation: "train[-8:]", ', '')
+  declaration = declaration.replace('test: validation', 'test: "train[-8:]"')
+  declaration = declaration.replace('sums.jsonl', f'{project}/sums.jsonl')
+  (tmp_path / 'bare.yaml').write_text(declaration)
+  with pytest.raises(errors.UserError, match="bare has no split 'validation'"):
+    _train(
+        project,
+        'bare',
+        f'--mixtures={tmp_path}',
+        '--gin.MIXTURE_OR_TASK_NAME=bare',
+        '--gin.EVAL_PERIOD=2',
+    )
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_afterwards(
+    project, straight
+):
+  # The largest file allowed stands for a full disk: it needs no rights.
+  code = (
+      'import os, resource, signal, sys, time\n'
+      'from flan_jax import cli\n'
+      'from flan_jax.training import metrics\n'
+      'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
+      'write = metrics.Writer.write\n'
+      'def full(self, step, record):\n'
+      '  write(self, step, record)\n'
+      '  if step == 5:\n'
+      f'    while not os.path.isdir({str(project / "full/checkpoint_4")!r}):\n'
+      '      time.sleep(0.01)\n'
+      '    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n'
+      'metrics.Writer.write = full\n'
+      f'sys.exit(cli.main({_arguments(project, "full")!r}))\n'
+  )
+  done = subprocess.run(
+      [sys.executable, '-c', code], capture_output=True, text=True
+  )
+  assert done.returncode == 2
+  *before, last = done.stderr.splitlines()
+  assert last == (
+      f'flan-jax: error: {project / "full"}: a checkpoint could not be written'
+      ' (File too large); checkpoint_4 is complete'
+  )
+  assert 'Traceback' not in done.stderr
+  assert runs.steps(project / 'full') == [0, 4]
+  assert native.load_model(project / 'full').step == 4
+  assert _train(project, 'full') == 0
+  assert _losses(project, 'full') == _losses(project, 'straight')
+  assert sorted(p.name for p in (project / 'full').iterdir()) == sorted(
+      p.name for p in straight.iterdir()
+  )
+
+
+def test_training_imports_no_tensorflow(project):
+  flags = ['--gin.TRAIN_STEPS=1', '--gin.EVAL_PERIOD=1']
+  code = (
+      'import sys\n'
+      'from flan_jax import cli\n'
+      f'code = cli.main({_arguments(project, "light", *flags)!r})\n'
+      'names = ("tensorflow", "seqio", "tensorboard", "torch")\n'
+      'print(code, [name for name in names if name in sys.modules])\n'
+  )
+  done = subprocess.run(
+      [sys.executable, '-c', code], capture_output=True, text=True
+  )
+  assert done.stdout.strip() == '0 []', done.stderr
+  assert 'step 1/1' in done.stderr and 'first step done' in done.stderr
