@@ -47,8 +47,15 @@ class Access:
         data_dir=args.data_dir,
         on_error=args.on_error,
     )
+    catalogue = catalogue_lib.Catalogue(args.mixtures or [])
+    # The user's modules have imported SeqIO if they register its tasks; for
+    # anybody else its seconds would be lost.
+    if args.imports and 'seqio' in sys.modules:
+      from flan_jax.data import seqio_bridge
+
+      seqio_bridge.add_registered(catalogue)
     return cls(
-        catalogue=catalogue_lib.Catalogue(args.mixtures or []),
+        catalogue=catalogue,
         store=rows.RowStore(args.cache_dir, settings),
     )
 

@@ -152,6 +152,33 @@ class Catalogue:
     )
     return _Entry(folders[0], True, functools.partial(_same, mixture))
 
+  def add(
+      self,
+      name: str,
+      is_mixture: bool,
+      read: Callable[[], specs.Dataset | specs.MixtureSpec],
+      collection: str,
+  ) -> bool:
+    """Adds a declaration from elsewhere, unless its name is taken.
+
+    Args:
+      name: Its name, which may hold what names of files may not.
+      is_mixture: Whether `read` returns a mixture.
+      read: Returns the declaration; called when it is first asked for.
+      collection: The collection that a dataset belongs to.
+
+    Returns:
+      Whether it was added.
+    """
+    if name in self._entries:
+      return False
+    self._entries[name] = _Entry(None, is_mixture, read, collection)
+    return True
+
+  def has(self, name: str) -> bool:
+    """Whether there is a dataset or mixture of that name."""
+    return name in self._entries
+
   def dataset_names(self) -> list[str]:
     """Returns all datasets' names in alphabetical order."""
     return sorted(n for n, e in self._entries.items() if not e.is_mixture)

@@ -39,10 +39,26 @@ def resolve(
     UserError: The name is unknown or misspelled, a declaration has a mistake,
       or a mixture has no members.
   """
-  base, setting = tasks.parse_name(name)
+  base, setting = parse_name(catalogue, name)
   if not catalogue.is_mixture(base):
     return tasks.create(catalogue.dataset(base), setting)
   return _Resolver(catalogue).mixture(base, setting)
+
+
+def parse_name(
+    catalogue: catalogue_lib.Catalogue, name: str
+) -> tuple[str, tasks.Setting]:
+  """Splits a name into its dataset or mixture and the setting.
+
+  What is declared under the whole name, with its colons, as SeqIO's tasks may
+  be, is meant by it.
+
+  Raises:
+    UserError: As `tasks.parse_name`.
+  """
+  if catalogue.has(name):
+    return name, tasks.Setting()
+  return tasks.parse_name(name)
 
 
 def as_mixture(task_or_mixture: tasks.Task | Mixture) -> Mixture:
@@ -170,7 +186,7 @@ class _Resolver:
       self, spec: specs.MixtureSpec, key: str, name: str
   ) -> tuple[str, tasks.Setting]:
     try:
-      base, setting = tasks.parse_name(name)
+      base, setting = parse_name(self._catalogue, name)
       self._catalogue.is_mixture(base)
     except errors.UserError as error:
       raise errors.UserError(f'{spec.path}: {key}: {error}') from error

@@ -21,6 +21,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     'tsv': ('columns', 'quoting'),
     'sni': (),
     'generated': (),
+    'seqio': (),
 }
 _NAME = re.compile(r'[a-z0-9_]+\Z')
 _FUNCTION = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z')

@@ -1,0 +1,612 @@
+"""Our tasks as SeqIO's, and SeqIO's tasks as ours.
+
+Both ways there is one implementation. Our tasks are rendered by the same code
+and in the same order as in training, and SeqIO gets text to tokenise. A task
+that only SeqIO knows is read once into the row store, as the text that its
+tokeniser would see, and is a dataset from there on.
+
+Importing this module imports SeqIO and TensorFlow, which takes seconds.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import copy
+import functools
+import hashlib
+import inspect
+import os
+import pathlib
+from typing import Any
+
+from absl import logging
+from flan_jax import errors
+from flan_jax import vocabularies
+from flan_jax.data import blocks
+from flan_jax.data import catalogue as catalogue_lib
+from flan_jax.data import examples as examples_lib
+from flan_jax.data import mixing
+from flan_jax.data import specs
+from flan_jax.data import tasks
+from flan_jax.data.sources import base
+from flan_jax.data.sources import tfds as tfds_source
+import numpy as np
+
+tfds_source.import_tfds('SeqIO')  # Quietly, and off the GPUs.
+
+try:
+  import seqio
+  import tensorflow as tf
+except ImportError as error:
+  raise errors.UserError(
+      f"SeqIO is not installed ({error}): pip install 'flan_jax[seqio]'"
+  ) from error
+
+# What a dataset made of a SeqIO task says of its cluster and collection.
+COLLECTION = 'seqio'
+
+_RENDERED_AT_ONCE = 256
+_TEXTS = ('inputs', 'targets')
+
+
+class RenderedSource(seqio.DataSource):
+  """A task's rows, rendered, as examples of text.
+
+  An example has inputs, targets, task, template, row_id, options (the texts of
+  all answers, none for generation), answer_index (-1 for generation) and
+  references (all accepted targets). A row's template and order of options
+  change with the epoch, and are those of our own pipeline.
+  """
+
+  def __init__(
+      self,
+      task: tasks.Task,
+      store: blocks.Store,
+      vocabulary: vocabularies.Vocabulary,
+      *,
+      seed: int = 0,
+      cap: int | None = None,
+  ):
+    """Opens nothing yet.
+
+    Args:
+      task: What to render.
+      store: Where rows are.
+      vocabulary: Counts tokens, so that exemplars fit.
+      seed: Of all choices. SeqIO's own seeds play no part.
+      cap: The most training examples in use.
+    """
+    super().__init__(
+        splits=tuple(task.dataset.splits), performs_internal_shuffling=True
+    )
+    self.task = task
+    self._store = store
+    self._vocabulary = vocabulary
+    self._seed = seed
+    self._cap = cap
+    self._epochs: int | None = 1
+    self._lengths: Mapping[str, int] | None = None
+
+  @property
+  def supports_arbitrary_sharding(self) -> bool:
+    return True
+
+  def list_shards(self, split: str) -> Sequence[str]:
+    return [split]
+
+  def num_input_examples(self, split: str) -> int:
+    """Returns the number of examples in an epoch."""
+    rows = len(self._store.open(self.task.dataset, split))
+    cap = self._cap_of(split)
+    return rows if cap is None else min(rows, cap)
+
+  def for_run(
+      self, epochs: int | None, lengths: Mapping[str, int] | None
+  ) -> 'RenderedSource':
+    """Returns this source over `epochs` epochs; None is without end.
+
+    Args:
+      epochs: How often to go through the rows, each time with new choices.
+      lengths: 'inputs' is what exemplars have to fit.
+    """
+    source = copy.copy(self)
+    source._epochs = epochs
+    source._lengths = lengths
+    return source
+
+  def get_dataset(
+      self,
+      split: str = 'train',
+      shuffle: bool = True,
+      seed: int | None = None,
+      shard_info: seqio.ShardInfo | None = None,
+      **_: Any,
+  ) -> tf.data.Dataset:
+    """Returns the examples.
+
+    Args:
+      split: 'train', 'validation' or 'test'.
+      shuffle: Whether each epoch has an order of its own, that of training.
+      seed: Plays no part.
+      shard_info: Which part of the examples.
+    """
+    del seed
+    texts = tf.TensorSpec([None], tf.string)
+    lists = tf.TensorSpec([None, None], tf.string)
+    numbers = tf.TensorSpec([None], tf.int32)
+    batches = tf.data.Dataset.from_generator(
+        functools.partial(self._batches, split, shuffle, shard_info),
+        output_signature={
+            **{name: texts for name in (*_TEXTS, 'task', 'template', 'row_id')},
+            'options': lists,
+            'num_options': numbers,
+            'answer_index': numbers,
+            'references': lists,
+            'num_references': numbers,
+        },
+    )
+    return batches.unbatch().map(_cut_lists)
+
+  def _cap_of(self, split: str) -> int | None:
+    return self._cap if split == 'train' else None
+
+  def _batches(
+      self, split: str, shuffle: bool, shard_info: seqio.ShardInfo | None
+  ) -> Iterator[dict[str, np.ndarray]]:
+    rows = self._store.open(self.task.dataset, split)
+    renderer = blocks.renderer(
+        self.task,
+        rows,
+        self._store,
+        seed=self._seed,
+        vocabulary=self._vocabulary if self._lengths else None,
+        lengths=self._lengths,
+    )
+    order = mixing.IndexMap(
+        [self.task.name],
+        [len(rows)],
+        [1.0],
+        seed=self._seed,
+        cap=self._cap_of(split),
+        shuffle=shuffle,
+    )
+    first = shard_info.index if shard_info else 0
+    step = shard_info.num_shards if shard_info else 1
+    stop = None if self._epochs is None else self._epochs * int(order.sizes[0])
+    while stop is None or first < stop:
+      after = first + step * _RENDERED_AT_ONCE
+      last = after if stop is None else min(after, stop)
+      draws = order.lookup(np.arange(first, last, step))
+      yield _columns(renderer.render(draws.row, draws.epoch))
+      first = after
+
+
+class RenderedTask(seqio.Task):
+  """A SeqIO task over a `RenderedSource`.
+
+  SeqIO repeats a source by reading it again; this one goes on to the next
+  epoch, which has other templates.
+  """
+
+  def get_dataset(
+      self,
+      sequence_length: Mapping[str, int] | None = None,
+      split: str = 'train',
+      use_cached: bool = False,
+      shuffle: bool = True,
+      shuffle_buffer_size: int | None = None,
+      seed: int | None = None,
+      shard_info: seqio.ShardInfo | None = None,
+      num_epochs: int | None = 1,
+      trim_output_features: bool = True,
+      try_in_mem_cache: bool = True,
+  ) -> tf.data.Dataset:
+    """See `seqio.Task.get_dataset`."""
+    kwargs = dict(
+        sequence_length=sequence_length,
+        split=split,
+        use_cached=use_cached,
+        shuffle=shuffle,
+        shuffle_buffer_size=shuffle_buffer_size,
+        seed=seed,
+        shard_info=shard_info,
+        trim_output_features=trim_output_features,
+    )
+    if use_cached or not isinstance(self.source, RenderedSource):
+      return super().get_dataset(
+          num_epochs=num_epochs, try_in_mem_cache=try_in_mem_cache, **kwargs
+      )
+    # A plain seqio.Task, so that this method is not called again.
+    task = self.replace(source=self.source.for_run(num_epochs, sequence_length))
+    return task.get_dataset(
+        num_epochs=1,
+        try_in_mem_cache=try_in_mem_cache and num_epochs == 1,
+        **kwargs,
+    )
+
+
+class _SentencePiece(seqio.SentencePieceVocabulary):
+  """SeqIO's vocabulary, with our ids for the one character that differs.
+
+  SentencePiece writes a space as U+2581 and so reads U+2581 as a space; our
+  lossless models spell it in bytes (`vocabularies.train_sentencepiece`).
+  """
+
+  _SPACE_SYMBOL = '\u2581'
+
+  def _encode(self, s: str) -> Sequence[int]:
+    if self._SPACE_SYMBOL in s:
+      return _own_sentencepiece(
+          self.sentencepiece_model_file, self.extra_ids
+      ).encode(s)
+    return super()._encode(s)
+
+  def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+    s = tf.convert_to_tensor(s)
+    if s.shape.rank != 0:
+      return super()._encode_tf(s)
+
+    def encode(text: bytes | np.ndarray) -> np.ndarray:
+      # Bytes in a graph, an array that holds bytes outside of one.
+      written = text if isinstance(text, bytes) else text.item()
+      return np.asarray(self._encode(written.decode()), np.int32)
+
+    def spelled() -> tf.Tensor:
+      ids = tf.numpy_function(encode, [s], tf.int32)
+      ids.set_shape([None])
+      return ids
+
+    special = tf.strings.regex_full_match(s, f'(?s).*{self._SPACE_SYMBOL}.*')
+    plain = super()._encode_tf
+    return tf.cond(special, spelled, lambda: plain(s))
+
+
+@functools.lru_cache
+def _own_sentencepiece(
+    path: str, extra_ids: int
+) -> vocabularies.SentencePieceVocabulary:
+  return vocabularies.SentencePieceVocabulary(path, extra_ids)
+
+
+def seqio_vocabulary(vocabulary: vocabularies.Vocabulary) -> seqio.Vocabulary:
+  """Returns SeqIO's vocabulary with the same ids as one of ours.
+
+  Raises:
+    ValueError: SeqIO has no such kind.
+  """
+  if isinstance(vocabulary, vocabularies.SentencePieceVocabulary):
+    return _SentencePiece(str(vocabulary.path), vocabulary.extra_ids)
+  if isinstance(vocabulary, vocabularies.ByteVocabulary):
+    return seqio.ByteVocabulary(vocabulary.extra_ids)
+  raise ValueError(f'SeqIO has no {type(vocabulary).__name__}.')
+
+
+def example_of(features: Mapping[str, Any]) -> examples_lib.Example:
+  """Returns the example that `RenderedSource` made features of.
+
+  Args:
+    features: Numpy values, as `tfds.as_numpy` gives them; text may have been
+      tokenised, if a copy is under '<name>_pretokenized'.
+  """
+
+  def text(name: str) -> str:
+    return _text(features.get(f'{name}_pretokenized', features.get(name)))
+
+  options = tuple(_text(option) for option in features['options'])
+  answer = int(features['answer_index'])
+  return examples_lib.Example(
+      task=text('task'),
+      template=text('template'),
+      row_id=text('row_id'),
+      inputs=text('inputs'),
+      targets=text('targets'),
+      options=options or None,
+      answer_index=None if answer < 0 else answer,
+      references=tuple(_text(one) for one in features['references']),
+  )
+
+
+def _columns(
+    rendered: Sequence[examples_lib.Example],
+) -> dict[str, np.ndarray]:
+  """Returns examples as a batch; lists are filled up to the longest."""
+  options, num_options = _table([each.options or () for each in rendered])
+  references, num_references = _table([each.references for each in rendered])
+  return {
+      **{
+          name: np.array(
+              [getattr(each, name).encode() for each in rendered], object
+          )
+          for name in (*_TEXTS, 'task', 'template', 'row_id')
+      },
+      'options': options,
+      'num_options': num_options,
+      'answer_index': np.array(
+          [
+              -1 if each.answer_index is None else each.answer_index
+              for each in rendered
+          ],
+          np.int32,
+      ),
+      'references': references,
+      'num_references': num_references,
+  }
+
+
+def _table(lists: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+  sizes = np.array([len(texts) for texts in lists], np.int32)
+  table = np.full((len(lists), int(sizes.max(initial=0))), b'', object)
+  for row, texts in zip(table, lists, strict=True):
+    row[: len(texts)] = [text.encode() for text in texts]
+  return table, sizes
+
+
+def _cut_lists(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  """Takes away what filled the lists up."""
+  features = dict(features)
+  for name in ('options', 'references'):
+    size = features.pop(f'num_{name}')
+    features[name] = features[name][:size]
+  return features
+
+
+def _text(value: Any) -> str:
+  return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def add_registered(catalogue: catalogue_lib.Catalogue) -> None:
+  """Adds what is registered with SeqIO to a catalogue.
+
+  A name that the catalogue has already keeps its meaning.
+  """
+  for registry, is_mixture, read in (
+      (seqio.TaskRegistry, False, dataset),
+      (seqio.MixtureRegistry, True, mixture),
+  ):
+    for name in list(registry.names()):
+      if _is_ours(registry.get(name)):
+        continue
+      if not catalogue.add(
+          name, is_mixture, functools.partial(read, name), COLLECTION
+      ):
+        logging.warning(
+            "SeqIO's '%s' has the name of a dataset or mixture of flan_jax,"
+            ' which is meant by it',
+            name,
+        )
+
+
+def dataset(name: str) -> specs.Dataset:
+  """Returns a SeqIO task as a dataset, whose examples are as they are.
+
+  Raises:
+    UserError: The task has no targets, or no split that we know.
+  """
+  task = seqio.TaskRegistry.get(name)
+  splits = {split: split for split in specs.SPLITS if split in task.splits}
+  if not splits:
+    raise errors.UserError(
+        f"SeqIO task '{name}': splits: has {', '.join(task.splits)}; one must"
+        f' be called {" or ".join(specs.SPLITS)}'
+    )
+  _texts_of(task)
+  return specs.Dataset(
+      name=name,
+      cluster=COLLECTION,
+      collection=COLLECTION,
+      source=specs.Source(kind='seqio', where=name),
+      splits=splits,
+      fields={text: text for text in _TEXTS},
+      metrics=('exact_match',),
+      templates=(
+          specs.Template(
+              name='as_given', inputs='{inputs}', targets='{targets}'
+          ),
+      ),
+      description='A SeqIO task.',
+  )
+
+
+def mixture(name: str) -> specs.MixtureSpec:
+  """Returns a SeqIO mixture, with its rates, as one of ours."""
+  found = seqio.MixtureRegistry.get(name)
+  return specs.MixtureSpec(
+      name=name,
+      description='A SeqIO mixture.',
+      members=tuple(
+          specs.Member(name=task.name, weight=float(found.get_rate(task)))
+          for task in found.tasks
+      ),
+      # Rates are the weights alone, whatever the number of examples.
+      max_rate=1,
+  )
+
+
+class SeqioSource:
+  """The rows of a SeqIO task: its examples, as text.
+
+  A row has inputs and targets as they are before tokenisation, and whatever
+  else the task's preprocessors leave that is text or a number.
+  """
+
+  version = ''
+  seeded = True
+
+  def __init__(
+      self,
+      declared: specs.Dataset,
+      settings: base.SourceSettings,
+      keep: pathlib.Path | None = None,
+  ):
+    del keep
+    self._where = base.declared_in(declared, 'source')
+    self._dataset = declared
+    self._name = declared.source.where
+    self._seed = settings.seed
+    if settings.tfds_data_dir:
+      seqio.set_tfds_data_dir_override(settings.tfds_data_dir)
+
+  @functools.cached_property
+  def _task(self) -> seqio.Task:
+    known = list(seqio.TaskRegistry.names())
+    if self._name not in known:
+      raise errors.UserError(
+          f"{self._where}: no SeqIO task '{self._name}' is registered; name the"
+          ' module that does with --import=MODULE.'
+          f'{errors.nearest(self._name, known)}'
+      )
+    return seqio.TaskRegistry.get(self._name)
+
+  def is_split(self, name: str) -> bool:
+    return name in self._task.splits
+
+  def unknown(self, name: str) -> errors.UserError:
+    return base.no_split(
+        name, list(self._task.splits), self._name, self._dataset
+    )
+
+  def locate(self, split: str) -> str:
+    return f'SeqIO task {self._task.name}'
+
+  def fingerprint(self, split: str) -> str:
+    """Returns a hash of the task's code, and of its files as they look."""
+    task = self._task
+    digest = hashlib.sha256(f'{task.name} {task.source}'.encode())
+    for path in sorted(_code(task)):
+      digest.update(path.read_bytes())
+    for shard in _shards(task, split):
+      if os.path.exists(shard):
+        stat = os.stat(shard)
+        digest.update(f'{shard} {stat.st_size} {stat.st_mtime_ns}'.encode())
+    return digest.hexdigest()
+
+  def count(self, split: str) -> int | None:
+    return None  # Preprocessors may drop and multiply examples.
+
+  def read(
+      self, split: str, skipped: base.Skipped
+  ) -> Iterator[tuple[base.Number, base.Row]]:
+    task = self._task
+    texts = _texts_of(task)
+    seed = self._seed if _takes_seed(task.source) else None
+    if seed is None:
+      # What else preprocessors draw from.
+      tf.random.set_seed(self._seed)
+    found = task.get_dataset(
+        sequence_length=None,
+        split=split,
+        use_cached=task.requires_caching,
+        shuffle=False,
+        seed=seed,
+        trim_output_features=False,
+        try_in_mem_cache=False,
+    )
+    for number, features in enumerate(found.as_numpy_iterator()):
+      row = {
+          name: value
+          for name, value in features.items()
+          if name not in task.output_features
+          and not name.endswith('_pretokenized')
+      }
+      try:
+        yield number, {
+            **_plain(row),
+            **{name: read(features) for name, read in texts.items()},
+        }
+      except UnicodeDecodeError as error:
+        skipped.add(errors.UserError(f'{self.place(split, number)}: {error}'))
+
+  def place(self, split: str, number: base.Number) -> str:
+    return f"SeqIO task {self._name}: split '{split}', example {number}"
+
+
+def _is_ours(provider: Any) -> bool:
+  if isinstance(provider, seqio.Mixture):
+    return all(isinstance(task, RenderedTask) for task in provider.tasks)
+  return isinstance(provider, RenderedTask)
+
+
+def _texts_of(
+    task: seqio.Task,
+) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+  """Returns how inputs and targets are read from features, as text.
+
+  Raises:
+    UserError: The task has no targets, or features that are no text.
+  """
+
+  def reader(name: str) -> Callable[[Mapping[str, Any]], str]:
+    vocabulary = task.output_features[name].vocabulary
+
+    def read(features: Mapping[str, Any]) -> str:
+      copied = features.get(f'{name}_pretokenized')
+      if isinstance(copied, bytes):
+        return copied.decode()
+      return vocabulary.decode(np.asarray(features[name]).tolist())
+
+    return read
+
+  if 'targets' not in task.output_features:
+    raise errors.UserError(
+        f"SeqIO task '{task.name}': output_features: has"
+        f' {", ".join(task.output_features)}, but no targets'
+    )
+  for name in _TEXTS:
+    feature = task.output_features.get(name)
+    if feature is not None and (
+        feature.rank != 1 or isinstance(feature, seqio.ContinuousFeature)
+    ):
+      raise errors.UserError(
+          f"SeqIO task '{task.name}': output_features: '{name}' is no text"
+      )
+  return {
+      name: reader(name) if name in task.output_features else lambda _: ''
+      for name in _TEXTS
+  }
+
+
+def _takes_seed(source: Any) -> bool:
+  """Whether a source may be given a seed; some functions have no such place."""
+  if not isinstance(source, seqio.FunctionDataSource):
+    return True
+  return 'seed' in inspect.signature(source._dataset_fn).parameters
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+  """Keeps what is text, a number, or a list of them."""
+  kept = {}
+  for name, value in row.items():
+    if isinstance(value, tf.RaggedTensor) or isinstance(value, dict):
+      continue
+    value = np.asarray(value)
+    if value.dtype.kind in 'bifuSO' and value.ndim <= 1:
+      kept[name] = _decoded(value.tolist())
+  return kept
+
+
+def _decoded(value: Any) -> Any:
+  if isinstance(value, list):
+    return [_decoded(one) for one in value]
+  return value.decode() if isinstance(value, bytes) else value
+
+
+def _code(task: seqio.Task) -> set[pathlib.Path]:
+  """Returns the files of the functions that a task is made of."""
+  functions = [*task.preprocessors]
+  if isinstance(task.source, seqio.FunctionDataSource):
+    functions.append(task.source._dataset_fn)
+  found = set()
+  for function in functions:
+    while isinstance(function, functools.partial):
+      function = function.func
+    try:
+      path = inspect.getsourcefile(inspect.unwrap(function))
+    except TypeError:  # An object with __call__.
+      path = inspect.getsourcefile(type(function))
+    if path:
+      found.add(pathlib.Path(path))
+  return {path for path in found if path.is_file()}
+
+
+def _shards(task: seqio.Task, split: str) -> list[str]:
+  if isinstance(task.source, seqio.FileDataSource):
+    return sorted(task.source.list_shards(split))
+  return []
