@@ -1,0 +1,402 @@
+"""Looking at data: `flan-jax tasks`, `show`, `prepare`, `check`, `vocabulary`.
+
+flan-jax tasks sentiment
+flan-jax show rte:template_3 -n 1
+flan-jax check my_dataset --mixtures=my_folder
+"""
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+import itertools
+import json
+import sys
+import textwrap
+import time
+from typing import Any
+
+from flan_jax import errors
+from flan_jax import vocabularies
+from flan_jax.data import access as access_lib
+from flan_jax.data import checks
+from flan_jax.data import drawing
+from flan_jax.data import examples as examples_lib
+from flan_jax.data import listing
+from flan_jax.data import mixtures as mixtures_lib
+from flan_jax.data import specs
+from flan_jax.data import tasks as tasks_lib
+import tqdm
+
+_WIDTH = 80
+# What exemplars have to fit when examples are shown without a run.
+_LENGTHS = {'inputs': 1024, 'targets': 256}
+
+
+def tasks(args: argparse.Namespace) -> int:
+  """Lists datasets and mixtures; returns the exit code.
+
+  Raises:
+    UserError: Nothing fits the pattern.
+  """
+  access = access_lib.Access.from_args(args)
+  datasets = listing.datasets(access.catalogue, access.store, args.pattern)
+  mixtures = listing.mixture_specs(access.catalogue, args.pattern)
+  if not datasets and not mixtures:
+    known = [
+        *access.catalogue.dataset_names(),
+        *access.catalogue.mixture_names(),
+    ]
+    raise errors.UserError(
+        f"nothing fits '{args.pattern}'.{errors.nearest(args.pattern, known)}"
+    )
+  if args.json:
+    listed = {'datasets': datasets, 'mixtures': mixtures}
+    print(json.dumps(listed, indent=2, ensure_ascii=False))
+    return 0
+  broken = [row for row in (*datasets, *mixtures) if 'error' in row]
+  _print_datasets(
+      [row for row in datasets if 'error' not in row], bool(args.pattern)
+  )
+  _print_mixtures([row for row in mixtures if 'error' not in row])
+  if any(row.get('state') == 'missing' for row in datasets):
+    print('Where data is missing, `flan-jax check NAME` says what to run.\n')
+  for row in broken:
+    print(f'{row["name"]}: {row["error"]}')
+  if not args.pattern:
+    print(
+        _paragraph(
+            'A name may be followed by parts, in this order:'
+            f' {", ".join(tasks_lib.PARTS)}. Such as rte:template_3,'
+            ' mini:no_options or mini:held_out.'
+        )
+    )
+  return 0
+
+
+def _paragraph(text: str) -> str:
+  return textwrap.fill(text, _WIDTH, break_on_hyphens=False)
+
+
+def _print_datasets(rows: Sequence[dict[str, Any]], at_length: bool) -> None:
+  """Prints a line for each dataset, and more of each where they are few."""
+  width = max((len(row['name']) for row in rows), default=0)
+  for heading, group in itertools.groupby(
+      rows, key=lambda row: (row['collection'], row['cluster'])
+  ):
+    print(' / '.join(heading))
+    for row in group:
+      templates = row['templates']
+      held_out = sum(template['held_out'] for template in templates)
+      count = f'{len(templates)}' + (
+          f' ({held_out} held out)' if held_out else ''
+      )
+      print(
+          f'  {row["name"]:<{width}}  {row["source"]["kind"]:<9}  templates:'
+          f' {count:<14}  {", ".join(row["metrics"]):<18}  {row["state"]}'
+      )
+      if at_length:
+        for text in filter(None, (row['description'], row['detail'])):
+          print(f'    {text}')
+    print()
+
+
+def _print_mixtures(rows: Sequence[dict[str, Any]]) -> None:
+  for row in rows:
+    print(f'mixture {row["name"]}: {_tasks(len(row["members"]))}')
+    if row['description']:
+      print(f'  {row["description"]}')
+    if row['held_out']:
+      names = ', '.join(row['held_out'][:4])
+      more = len(row['held_out']) - 4
+      print(f'  held out: {names}' + (f' and {more} more' if more > 0 else ''))
+    print()
+
+
+def _tasks(count: int) -> str:
+  return f'{count:,} task{"" if count == 1 else "s"}'
+
+
+def show(args: argparse.Namespace) -> int:
+  """Prints the first examples of the shuffled order; returns the exit code.
+
+  Raises:
+    UserError: The name is unknown, or there are no such rows.
+  """
+  if args.count < 1:
+    raise errors.UserError(f'-n: must be at least 1, not {args.count}')
+  access = access_lib.Access.from_args(args)
+  found = mixtures_lib.resolve(access.catalogue, args.name)
+  vocabulary = vocabularies.load(args.vocabulary)
+  drawn = drawing.examples(
+      found,
+      args.split,
+      access.store,
+      args.count,
+      seed=args.seed,
+      vocabulary=vocabulary,
+      lengths=_LENGTHS,
+  )
+  for place, example in enumerate(drawn):
+    shown = _shown(example, vocabulary)
+    if args.json:
+      print(json.dumps(shown, ensure_ascii=False))
+    else:
+      _print_example(shown, f'{place + 1} of {args.count}')
+  return 0
+
+
+def _shown(
+    example: examples_lib.Example, vocabulary: vocabularies.Vocabulary
+) -> dict[str, Any]:
+  """An example with its tokens counted (ends included), and read back."""
+  shown = dataclasses.asdict(example)
+  for part in ('inputs', 'targets'):
+    text = shown[part]
+    back = vocabulary.round_trip(text)
+    shown[f'{part}_tokens'] = len(vocabulary.encode(text)) + 1
+    shown[f'{part}_read_back'] = None if back == text else back
+  return shown
+
+
+def _print_example(shown: dict[str, Any], count: str) -> None:
+  heading = (
+      f'{count}  {shown["task"]}  {shown["template"] or "no template"} '
+      f' {shown["row_id"]} '
+  )
+  print(f'{heading:=<{_WIDTH}}')
+  for part in ('inputs', 'targets'):
+    print(f'--- {part}, {shown[f"{part}_tokens"]} tokens')
+    print(shown[part])
+    back = shown[f'{part}_read_back']
+    if back is not None:
+      print(
+          f'--- {part} as the tokenizer gives them back:'
+          f' {_where(shown[part], back)}'
+      )
+      print(back)
+  if shown['options']:
+    options = ' | '.join(map(repr, shown['options']))
+    print(f'--- options: {options}')
+  others = [text for text in shown['references'] if text != shown['targets']]
+  if others:
+    print(f'--- also accepted: {" | ".join(map(repr, others))}')
+  print()
+
+
+def _where(text: str, back: str) -> str:
+  """Says where two texts begin to differ."""
+  pairs = itertools.zip_longest(text, back)
+  place = next(i for i, (a, b) in enumerate(pairs) if a != b)
+  first, second = (t[place : place + 8] for t in (text, back))
+  return f'from character {place + 1}, {first!r} has become {second!r}'
+
+
+def prepare(args: argparse.Namespace) -> int:
+  """Reads datasets into the row store; returns the exit code (2: some failed).
+
+  A mixture's held-out datasets are read as well: evaluation wants them.
+
+  Raises:
+    UserError: A name is unknown.
+  """
+  access = access_lib.Access.from_args(args)
+  found = listing.members(access.catalogue, args.names, with_held_out=True)
+  datasets = {task.dataset.name: task.dataset for task in found}
+  lines, failures = [], []
+  with tqdm.tqdm(total=len(datasets), unit='dataset', disable=None) as bar:
+
+    def progress(name: str, split: str, count: int) -> None:
+      bar.set_postfix_str(f'{name} {split} {count:,} rows')
+
+    for name, dataset in datasets.items():
+      bar.set_postfix_str(name)
+      started = time.perf_counter()
+      try:
+        manifest = access.store.prepare(
+            dataset, force=args.force, progress=progress
+        )
+      except errors.UserError as error:
+        failures.append(f'{name}: {error}')
+      else:
+        seconds = time.perf_counter() - started
+        lines.append(_prepared(name, manifest.splits, seconds))
+      bar.update()
+  if lines:
+    width = max(len(line[0]) for line in lines)
+    print(
+        _prepared_line('dataset', ['train', 'valid.', 'test', 'MB', 's'], width)
+    )
+    for name, *cells in lines:
+      print(_prepared_line(name, cells, width))
+  for failure in failures:
+    print(failure, file=sys.stderr)
+  return 2 if failures else 0
+
+
+def _prepared(name: str, splits: Any, seconds: float) -> list[str]:
+  counts = [
+      f'{splits[split].rows:,}' if split in splits else '-'
+      for split in specs.SPLITS
+  ]
+  size = sum(split.bytes for split in splits.values()) / 1e6
+  skipped = sum(split.skipped for split in splits.values())
+  note = [f'{skipped:,} broken rows skipped'] if skipped else []
+  return [name, *counts, f'{size:.1f}', f'{seconds:.1f}', *note]
+
+
+def _prepared_line(name: str, cells: Sequence[str], width: int) -> str:
+  figures = ''.join(f'{cell:>10}' for cell in cells[:5])
+  return '  '.join([f'{name:<{width}}{figures}', *cells[5:]])
+
+
+def check(args: argparse.Namespace) -> int:
+  """Validates declarations; returns the exit code: 2 if something is wrong.
+
+  Rows are looked at where they are stored or quick to read; those of a TFDS
+  dataset that is not stored yet only if the dataset was asked for.
+
+  Raises:
+    UserError: A name is unknown.
+  """
+  access = access_lib.Access.from_args(args)
+  findings: list[checks.Finding] = []
+  datasets = _checked_datasets(access, args.names, findings)
+  states = []
+  with tqdm.tqdm(datasets, unit='dataset', disable=None, leave=False) as bar:
+    for dataset in bar:
+      bar.set_postfix_str(dataset.name)
+      findings += checks.declaration(dataset)
+      state = access.store.status(dataset)
+      looked = state.state == 'prepared' or (
+          state.state == 'here'
+          and (dataset.source.kind != 'tfds' or bool(args.names))
+      )
+      if looked:
+        findings += _row_findings(access, dataset)
+        state = access.store.status(dataset)  # Looking has stored the rows.
+      states.append({
+          'name': dataset.name,
+          'templates': len(dataset.templates),
+          'state': state.state,
+          'detail': state.detail,
+          'rows_checked': looked,
+      })
+  findings = list(dict.fromkeys(findings))
+  if args.json:
+    listed = [dataclasses.asdict(finding) for finding in findings]
+    found = {'findings': listed, 'datasets': states}
+    print(json.dumps(found, indent=2, ensure_ascii=False))
+  else:
+    _print_check(states, findings)
+  return 2 if findings else 0
+
+
+def _checked_datasets(
+    access: access_lib.Access,
+    names: Sequence[str],
+    findings: list[checks.Finding],
+) -> list[specs.Dataset]:
+  """Returns what names mean, all by default; notes what cannot be read."""
+  if names:
+    found = listing.members(access.catalogue, names, with_held_out=True)
+    return list({t.dataset.name: t.dataset for t in found}.values())
+  datasets = []
+  for name in access.catalogue.dataset_names():
+    try:
+      datasets.append(access.catalogue.dataset(name))
+    except errors.UserError as error:
+      findings.append(checks.Finding('', '', str(error)))
+  for row in listing.mixture_specs(access.catalogue):
+    if 'error' in row:
+      findings.append(checks.Finding('', '', row['error']))
+  return datasets
+
+
+def _row_findings(
+    access: access_lib.Access, dataset: specs.Dataset
+) -> list[checks.Finding]:
+  found = []
+  for split in dataset.splits:
+    try:
+      reader = access.store.open(dataset, split)
+    except errors.UserError as error:
+      found.append(checks.Finding('', '', str(error)))
+    else:
+      found += checks.rows(dataset, reader)
+  return found
+
+
+def _print_check(
+    states: Sequence[dict[str, Any]], findings: Sequence[checks.Finding]
+) -> None:
+  width = max((len(row['name']) for row in states), default=0)
+  for row in states:
+    print(f'{row["name"]:<{width}}  {row["state"]:<8}  {row["detail"]}')
+  print()
+  for finding in findings:
+    print(finding)
+  unseen = sum(
+      row['state'] == 'here' and not row['rows_checked'] for row in states
+  )
+  if unseen:
+    print(
+        f'The rows of {unseen} datasets were not looked at: they are here, but'
+        ' not prepared; `flan-jax check NAME` reads them.'
+    )
+  templates = sum(row['templates'] for row in states)
+  wrong = f'{len(findings)} findings' if findings else 'nothing is wrong'
+  print(f'{len(states)} datasets, {templates} templates: {wrong}')
+
+
+def vocabulary(args: argparse.Namespace) -> int:
+  """Trains a SentencePiece vocabulary; returns the exit code.
+
+  It learns from the examples that training on each name meets first, as many
+  of each, so that frequent text counts as much as it will in training.
+
+  Raises:
+    UserError: A name is unknown, or the size does not suit the text.
+  """
+  if args.max_examples < 1:
+    raise errors.UserError(
+        f'--max_examples: must be at least 1, not {args.max_examples}'
+    )
+  access = access_lib.Access.from_args(args)
+  share = -(-args.max_examples // len(args.names))
+  texts: list[str] = []
+  for name in args.names:
+    found = mixtures_lib.resolve(access.catalogue, name)
+    drawn = drawing.examples(
+        found,
+        'train',
+        access.store,
+        min(share, drawing.variety(found, 'train', access.store)),
+        seed=args.seed,
+    )
+    bar = tqdm.tqdm(drawn, desc=name, unit='example', disable=None, leave=False)
+    for example in bar:
+      texts += [example.inputs, example.targets]
+  started = time.perf_counter()
+  vocabularies.train_sentencepiece(
+      texts, args.size, args.output, seed=args.seed, max_texts=len(texts)
+  )
+  trained = vocabularies.load(args.output)
+  # A tenth of a million texts tells enough.
+  ids, _ = trained.encode_flat(texts[:100_000])
+  characters = sum(map(len, texts[:100_000]))
+  pieces = args.size
+  used = len(set(ids.tolist()))
+  print(
+      f'{args.output}: learned from {len(texts):,} texts in'
+      f' {time.perf_counter() - started:.1f} s'
+  )
+  print(
+      f'  pieces: {pieces:,}, and {trained.size - pieces} sentinels; padded to'
+      f' {trained.padded_size:,}'
+  )
+  print(
+      f'  in use: {used:,} of {pieces:,} pieces ({used / pieces:.0%}; 256 are'
+      ' bytes, for rare characters)'
+  )
+  print(f'  characters a token: {characters / max(len(ids), 1):.2f}')
+  return 0
