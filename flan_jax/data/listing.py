@@ -79,7 +79,7 @@ def mixture_specs(
 
 def held_out_name(catalogue: catalogue_lib.Catalogue, name: str) -> str:
   """Returns the name of what a mixture holds out; '' if it does not."""
-  base, setting = tasks.parse_name(name)
+  base, setting = mixtures.parse_name(catalogue, name)
   if setting.held_out or not catalogue.is_mixture(base):
     return ''
   if not catalogue.mixture(base).held_out:
