@@ -1,0 +1,189 @@
+"""What the loop does when: steps, numbers, scores, checkpoints, stops."""
+
+import os
+import signal
+
+from flan_jax import errors
+from flan_jax.training import feed
+from flan_jax.training import loop
+from flan_jax.training import state as state_lib
+from flan_jax.training import step as step_lib
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+
+class Diary:
+  """A writer and a checkpointer that note what is asked of them."""
+
+  def __init__(self, stop_after=None, number=signal.SIGTERM, broken=None):
+    self.entries = []
+    self._stop_after = stop_after
+    self._number = number
+    self._broken = broken
+
+  def write(self, step, record):
+    self.entries.append(('write', step, record.get('eval/loss')))
+    if step == self._broken:
+      raise errors.UserError('the loss is nan')
+    if step == self._stop_after:
+      os.kill(os.getpid(), self._number)
+
+  def save(self, step, params, optimizer, position):
+    self.entries.append(('save', step, int(params), position['next']))
+
+  def wait(self):
+    self.entries.append(('wait',))
+
+
+@jax.jit
+def _step(state, batch):
+  step = state.step + 1
+  value = batch['x'].sum() * jnp.ones((), jnp.float32)
+  metrics = step_lib.StepMetrics(
+      loss=value,
+      z_loss=value,
+      weight=value,
+      correct=value,
+      tokens=value,
+      learning_rate=value,
+      gradient_norm=value,
+  )
+  return state_lib.TrainState(step, state.params + 1, ()), metrics
+
+
+def _batches(start=0, end=100):
+  for index in range(start, end):
+    yield feed.Fed(
+        {'x': jax.device_put(np.full(1, index + 1.0, np.float32))},
+        {'next': index + 1},
+    )
+  raise errors.UserError('rows.jsonl:3: is broken')
+
+
+def _train(diary, start=0, evaluate=None, batches=None, **config):
+  periods = dict(train_steps=5, eval_period=0, checkpoint_period=0)
+  state = jax.device_put(
+      state_lib.TrainState(np.int32(start), np.int32(start), ())
+  )
+  return loop.train(
+      loop.LoopConfig(**{**periods, **config}),
+      state,
+      _step,
+      batches or _batches(start),
+      evaluate,
+      diary,
+      diary,
+  )
+
+
+def _kinds(diary):
+  return [entry[:2] for entry in diary.entries if entry[0] != 'wait']
+
+
+def test_the_last_step_is_saved_after_all_records():
+  diary = Diary()
+  assert _train(diary) == 0
+  assert _kinds(diary) == [
+      *(('write', step) for step in range(1, 6)),
+      ('save', 5),
+  ]
+  # The position is the one after the step's own batch.
+  assert diary.entries[-2] == ('save', 5, 5, 5)
+  assert diary.entries[-1] == ('wait',)
+
+
+def test_periods_count_steps_of_the_whole_run():
+  diary = Diary()
+  _train(diary, start=3, train_steps=9, checkpoint_period=4)
+  assert _kinds(diary) == [
+      ('write', 4),
+      ('save', 4),
+      *(('write', step) for step in range(5, 9)),
+      ('save', 8),
+      ('write', 9),
+      ('save', 9),
+  ]
+
+
+def test_scores_are_part_of_their_steps_record():
+  diary = Diary()
+
+  def evaluate(params):
+    return {'eval/loss': float(jax.device_get(params))}
+
+  _train(diary, evaluate=evaluate, eval_period=2)
+  assert [entry for entry in diary.entries if entry[0] == 'write'] == [
+      ('write', 1, None),
+      ('write', 2, 2.0),
+      ('write', 3, None),
+      ('write', 4, 4.0),
+      ('write', 5, 5.0),
+  ]
+
+
+def test_nothing_is_left_to_do_at_the_end():
+  diary = Diary()
+  assert _train(diary, start=5) == 0
+  assert diary.entries == [('wait',)]
+
+
+@pytest.mark.parametrize(
+    ('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_told_to_stop_it_saves_the_step_it_is_at(number, code):
+  diary = Diary(stop_after=2, number=number)
+  assert _train(diary) == code
+  # Step 3 was under way when step 2 was written.
+  assert _kinds(diary) == [
+      ('write', 1),
+      ('write', 2),
+      ('write', 3),
+      ('save', 3),
+  ]
+  assert diary.entries[-2] == ('save', 3, 3, 3)
+
+
+def test_a_broken_loss_is_never_saved():
+  diary = Diary(broken=4)
+  with pytest.raises(errors.UserError, match='nan'):
+    _train(diary, checkpoint_period=2)
+  assert _kinds(diary)[-1] == ('write', 4)
+  assert ('save', 2) in _kinds(diary) and ('save', 4) not in _kinds(diary)
+
+
+def test_broken_data_end_the_run():
+  diary = Diary()
+  with pytest.raises(errors.UserError, match='rows.jsonl:3'):
+    _train(diary, batches=_batches(end=3))
+
+
+def test_nothing_moves_to_the_devices_unnoticed():
+  batches = iter([feed.Fed({'x': np.ones(1, np.float32)}, {'next': 1})])
+  with pytest.raises(Exception, match='[Dd]isallowed host-to-device'):
+    _train(Diary(), batches=batches)
+
+
+def test_an_evaluator_reads_once_and_counts_tokens(mesh_of):
+  asked = []
+
+  def batches():
+    asked.append(1)
+    for weight in (1.0, 3.0):
+      yield {'x': np.full((8, 1), weight / 8, np.float32)}
+
+  def eval_step(params, batch):
+    weight = batch['x'].sum()
+    return step_lib.losses.LossSums(
+        loss=params * weight, z_loss=weight, weight=weight, correct=weight / 2
+    )
+
+  evaluator = loop.Evaluator(jax.jit(eval_step), batches, mesh_of(data=8))
+  for params in (2.0, 3.0):
+    scores = evaluator(jnp.asarray(params))
+    assert scores == {
+        'eval/loss': pytest.approx(params),
+        'eval/accuracy': pytest.approx(0.5),
+    }
+  assert asked == [1]

@@ -1,0 +1,169 @@
+"""Each step once in metrics.jsonl, and numbers that are what they say."""
+
+import json
+import struct
+import time
+
+from flan_jax import errors
+from flan_jax.training import metrics
+from flan_jax.training import step as step_lib
+import numpy as np
+import pytest
+from tensorboardX.proto import event_pb2
+
+
+def _record(step: int, **changes) -> dict[str, float]:
+  return {
+      'loss': 1.0 + step,
+      'z_loss': 0.1,
+      'accuracy': 0.5,
+      'learning_rate': 1e-3 * step,
+      'gradient_norm': 2.0,
+      'tokens': 100,
+      'target_tokens': 10 * step,
+      'seconds': 0.5,
+      'tokens_per_second': 200.0,
+      'data_wait': 0.1,
+      **changes,
+  }
+
+
+def _writer(directory, start=0, **changes) -> metrics.Writer:
+  settings = dict(
+      start=start, total=4, log_period=2, started=time.perf_counter()
+  )
+  return metrics.Writer(directory, **{**settings, **changes})
+
+
+def _steps(directory) -> list[int]:
+  lines = (directory / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line)['step'] for line in lines]
+
+
+def _scalars(directory) -> list[tuple[str, int, float]]:
+  """Reads TensorBoard's files, whose records are length, checksums, event."""
+  found = []
+  for path in sorted((directory / 'tensorboard').iterdir()):
+    data = path.read_bytes()
+    while data:
+      (length,) = struct.unpack('<Q', data[:8])
+      event = event_pb2.Event.FromString(data[12 : 12 + length])
+      found += [
+          (value.tag, event.step, value.simple_value)
+          for value in event.summary.value
+      ]
+      data = data[16 + length :]
+  return found
+
+
+def test_a_step_is_described_a_token():
+  sums = step_lib.StepMetrics(*map(np.float32, (40, 4, 20, 5, 300, 1e-3, 7)))
+  assert metrics.per_token(sums, seconds=2.0, waited=0.5) == {
+      'loss': 2.0,
+      'z_loss': pytest.approx(0.2),
+      'accuracy': 0.25,
+      'learning_rate': pytest.approx(1e-3),
+      'gradient_norm': 7.0,
+      'tokens': 300,
+      'target_tokens': 20,
+      'seconds': 2.0,
+      'tokens_per_second': 150.0,
+      'data_wait': 0.25,
+  }
+
+
+def test_every_step_is_a_line_at_once(tmp_path):
+  writer = _writer(tmp_path)
+  for step in (1, 2, 3):
+    writer.write(step, _record(step))
+    # Nothing waits in a buffer that a kill would take.
+    assert _steps(tmp_path) == list(range(1, step + 1))
+  writer.close()
+  assert metrics.read(tmp_path / 'metrics.jsonl')[1] == {
+      'step': 2,
+      **_record(2),
+  }
+
+
+def test_a_restored_run_drops_what_it_will_do_again(tmp_path):
+  writer = _writer(tmp_path)
+  for step in (1, 2, 3):
+    writer.write(step, _record(step))
+  writer.close()
+  with open(tmp_path / 'metrics.jsonl', 'a') as file:
+    file.write('{"step": 4, "loss"')
+  writer = _writer(tmp_path, start=2)
+  assert _steps(tmp_path) == [1, 2]
+  writer.write(3, _record(3, loss=9.0))
+  writer.close()
+  assert [r['loss'] for r in metrics.read(tmp_path / 'metrics.jsonl')] == [
+      2.0,
+      3.0,
+      9.0,
+  ]
+
+
+def test_tensorboard_and_terminal_show_means_over_a_period(tmp_path, capsys):
+  writer = _writer(tmp_path, log_period=3)
+  for step in (1, 2, 3):
+    writer.write(step, _record(step))
+  writer.write(4, {**_record(4), 'eval/loss': 0.25, 'eval/accuracy': 0.75})
+  writer.close()
+  scalars = {(tag, step): value for tag, step, value in _scalars(tmp_path)}
+  # Losses 2, 3, 4 over 10, 20 and 30 tokens.
+  assert scalars['train/loss', 3] == pytest.approx((20 + 60 + 120) / 60)
+  assert scalars['train/steps_per_second', 3] == pytest.approx(2.0)
+  assert scalars['train/tokens_per_second', 3] == pytest.approx(200.0)
+  assert scalars['train/learning_rate', 3] == pytest.approx(3e-3)
+  assert scalars['train/data_wait', 3] == pytest.approx(0.1)
+  assert scalars['eval/loss', 4] == pytest.approx(0.25)
+  assert scalars['train/loss', 4] == pytest.approx(5.0)
+  assert {step for _, step in scalars} == {3, 4}
+  lines = capsys.readouterr().err.splitlines()
+  assert lines[0].startswith('first step done after ')
+  assert lines[1:] == [
+      (
+          'step 3/4  loss 3.3333  accuracy 0.500  2.00 steps/s  200 tokens/s'
+          '  00:00 left'
+      ),
+      'step 4/4  eval/loss 0.2500  eval/accuracy 0.7500',
+      (
+          'step 4/4  loss 5.0000  accuracy 0.500  2.00 steps/s  200 tokens/s'
+          '  00:00 left'
+      ),
+  ]
+
+
+def test_on_a_terminal_there_is_a_bar(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr('sys.stderr.isatty', lambda: True, raising=False)
+  writer = _writer(tmp_path)
+  for step in (1, 2):
+    writer.write(step, _record(step))
+  writer.close()
+  shown = capsys.readouterr().err
+  assert '2/4' in shown and 'loss 2.667, 200 tokens/s' in shown
+
+
+@pytest.mark.parametrize('loss', [float('nan'), float('inf')])
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path, loss):
+  writer = _writer(tmp_path, active=False)
+  with pytest.raises(errors.UserError, match='step 2: the loss is '):
+    writer.write(2, _record(2, loss=loss))
+
+
+def test_other_hosts_write_nothing(tmp_path):
+  writer = _writer(tmp_path, active=False)
+  writer.write(1, _record(1))
+  writer.close()
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+  writer = _writer(tmp_path)
+  writer._file.close()
+  try:
+    writer._file = open('/dev/full', 'w', buffering=1)
+  except OSError:
+    pytest.skip('/dev/full is not here')
+  with pytest.raises(errors.UserError, match='No space left on device'):
+    writer.write(1, _record(1))
