@@ -63,18 +63,16 @@ def tasks(args: argparse.Namespace) -> int:
   for row in broken:
     print(f'{row["name"]}: {row["error"]}')
   if not args.pattern:
+    # A part's own spaces are no place for a line break.
+    parts = ', '.join(part.replace(' ', '\0') for part in tasks_lib.PARTS)
     print(
-        _paragraph(
-            'A name may be followed by parts, in this order:'
-            f' {", ".join(tasks_lib.PARTS)}. Such as rte:template_3,'
-            ' mini:no_options or mini:held_out.'
-        )
+        textwrap.fill(
+            f'A name may be followed by parts, in this order: {parts}. Such as'
+            ' rte:template_3, mini:no_options or mini:held_out.',
+            _WIDTH,
+        ).replace('\0', ' ')
     )
   return 0
-
-
-def _paragraph(text: str) -> str:
-  return textwrap.fill(text, _WIDTH, break_on_hyphens=False)
 
 
 def _print_datasets(rows: Sequence[dict[str, Any]], at_length: bool) -> None:

@@ -6,7 +6,7 @@ The settings are those of `Eval`; gin/runs/eval.gin gives them their names.
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 import dataclasses
 import os
 import pathlib
@@ -22,7 +22,7 @@ from flan_jax import paths
 from flan_jax.checkpoints import runs
 from flan_jax.data import access as access_lib
 from flan_jax.data import catalogue as catalogue_lib
-from flan_jax.data import mixtures
+from flan_jax.data import listing
 from flan_jax.data import tasks as tasks_lib
 from flan_jax.evaluation import plan
 from flan_jax.evaluation import protocol
@@ -192,11 +192,12 @@ def _scope(
     UserError: A name is unknown.
   """
   trained_on = run.get('mixture')
-  trained = _members(catalogue, [trained_on] if trained_on else [])
+  trained = listing.members(catalogue, [trained_on] if trained_on else [])
   if settings.mixture_or_task_name is not None:
     names = [settings.mixture_or_task_name]
   elif trained_on:
-    names = [trained_on, *_held_out(catalogue, trained_on)]
+    held_out = listing.held_out_name(catalogue, trained_on)
+    names = [trained_on, held_out] if held_out else [trained_on]
   else:
     raise errors.UserError(
         f'{settings.checkpoint_path}: does not say what it was trained on; set'
@@ -204,32 +205,9 @@ def _scope(
     )
   return _Scope(
       names,
-      _members(catalogue, names),
+      listing.members(catalogue, names),
       {task.dataset.name for task in trained},
   )
-
-
-def _members(
-    catalogue: catalogue_lib.Catalogue, names: Iterable[str]
-) -> list[tasks_lib.Task]:
-  return [
-      task
-      for name in names
-      for task, _ in mixtures.as_mixture(
-          mixtures.resolve(catalogue, name)
-      ).members
-  ]
-
-
-def _held_out(catalogue: catalogue_lib.Catalogue, name: str) -> list[str]:
-  """Returns the name of what a mixture holds out, if it does."""
-  base, setting = tasks_lib.parse_name(name)
-  if setting.held_out or not catalogue.is_mixture(base):
-    return []
-  if not catalogue.mixture(base).held_out:
-    return []
-  setting = dataclasses.replace(setting, held_out=True)
-  return [tasks_lib.format_name(base, setting)]
 
 
 def _with_split(

@@ -5,6 +5,7 @@ import json
 import statistics
 
 from flan_jax import errors
+from flan_jax.data import tasks
 from flan_jax.evaluation import plan
 from flan_jax.evaluation import protocol
 from flan_jax.evaluation import results as results_lib
@@ -41,6 +42,19 @@ def test_majorities_come_from_the_training_split(evaluated):
   assert said['mood:template_wrapped'] == {'It is bad.'}
   assert said['echo:template_say'] == {'often'}
   assert all(text.startswith('q') for text in said['pick:template_which'])
+
+
+def test_exemplars_come_from_the_training_split(small):
+  task = tasks.create(small.datasets['echo'], tasks.Setting(shots=1))
+  planned = plan.items([task], small.trained)
+  work = protocol.read(planned, small.store, protocol.Rendering())
+  inputs = [example.inputs for each in work for example in each.examples]
+  assert len(inputs) == 12
+  assert inputs[0] in (
+      'Say: often\noften\n\nSay: often',
+      'Say: once\nonce\n\nSay: often',
+  )
+  assert {each.majority.text for each in work} == {'often'}
 
 
 def test_answers_go_back_to_their_examples(small):
