@@ -100,7 +100,7 @@ def _print_datasets(rows: Sequence[dict[str, Any]], at_length: bool) -> None:
 
 def _print_mixtures(rows: Sequence[dict[str, Any]]) -> None:
   for row in rows:
-    print(f'mixture {row["name"]}: {_tasks(len(row["members"]))}')
+    print(f'mixture {row["name"]}: {_count(len(row["members"]), "task")}')
     if row['description']:
       print(f'  {row["description"]}')
     if row['held_out']:
@@ -110,8 +110,8 @@ def _print_mixtures(rows: Sequence[dict[str, Any]]) -> None:
     print()
 
 
-def _tasks(count: int) -> str:
-  return f'{count:,} task{"" if count == 1 else "s"}'
+def _count(count: int, noun: str) -> str:
+  return f'{count:,} {noun}{"" if count == 1 else "s"}'
 
 
 def show(args: argparse.Namespace) -> int:
@@ -338,12 +338,15 @@ def _print_check(
   )
   if unseen:
     print(
-        f'The rows of {unseen} datasets were not looked at: they are here, but'
-        ' not prepared; `flan-jax check NAME` reads them.'
+        f'The rows of {_count(unseen, "dataset")} were not looked at: they are'
+        ' here, but not prepared; `flan-jax check NAME` reads them.'
     )
   templates = sum(row['templates'] for row in states)
-  wrong = f'{len(findings)} findings' if findings else 'nothing is wrong'
-  print(f'{len(states)} datasets, {templates} templates: {wrong}')
+  wrong = _count(len(findings), 'finding') if findings else 'nothing is wrong'
+  print(
+      f'{_count(len(states), "dataset")}, {_count(templates, "template")}:'
+      f' {wrong}'
+  )
 
 
 def vocabulary(args: argparse.Namespace) -> int:

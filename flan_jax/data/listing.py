@@ -1,6 +1,7 @@
 """What there is: datasets and mixtures, as plain values for lists and JSON."""
 
 from collections.abc import Iterable
+import dataclasses
 import fnmatch
 from typing import Any, TYPE_CHECKING
 
@@ -84,8 +85,8 @@ def held_out_name(catalogue: catalogue_lib.Catalogue, name: str) -> str:
     return ''
   if not catalogue.mixture(base).held_out:
     return ''
-  head, _, rest = name.partition(':')
-  return ':'.join(part for part in (head, 'held_out', rest) if part)
+  setting = dataclasses.replace(setting, held_out=True)
+  return tasks.format_name(base, setting)
 
 
 def members(
