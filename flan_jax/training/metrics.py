@@ -10,6 +10,7 @@ run was stopped. A line has
     seconds                   since the step before was done
     tokens_per_second
     data_wait                 the share of `seconds` spent waiting for data
+    time                      when the step was done, seconds since 1970
 
 and, where the model was evaluated after the step, `eval/loss` and
 `eval/accuracy` of each validation mixture.
@@ -79,6 +80,7 @@ def per_token(
       'seconds': round(seconds, 6),
       'tokens_per_second': round(tokens / seconds, 1),
       'data_wait': round(min(waited / seconds, 1.0), 4),
+      'time': round(time.time(), 3),
   }
 
 

@@ -148,7 +148,7 @@ class Train:
   def _check_optimizer(self) -> None:
     # Protocols, so that a user's own will do.
     for name, value, attribute in (
-        ('OPTIMIZER', self.optimizer, 'create'),
+        ('OPTIMIZER', self.optimizer, 'state_axes'),
         ('SCHEDULE', self.schedule, '__call__'),
     ):
       if isinstance(value, type) or not hasattr(value, attribute):

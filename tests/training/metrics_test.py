@@ -58,7 +58,10 @@ def _scalars(directory) -> list[tuple[str, int, float]]:
 
 def test_a_step_is_described_a_token():
   sums = step_lib.StepMetrics(*map(np.float32, (40, 4, 20, 5, 300, 1e-3, 7)))
-  assert metrics.per_token(sums, seconds=2.0, waited=0.5) == {
+  before = round(time.time(), 3)
+  found = metrics.per_token(sums, seconds=2.0, waited=0.5)
+  assert before <= found.pop('time') <= time.time() + 0.001
+  assert found == {
       'loss': 2.0,
       'z_loss': pytest.approx(0.2),
       'accuracy': 0.25,
