@@ -9,6 +9,7 @@ Importing this module imports SeqIO and TensorFlow, which takes seconds.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import copy
 import functools
 import hashlib
@@ -30,7 +31,7 @@ from flan_jax.data.sources import base
 from flan_jax.data.sources import tfds as tfds_source
 import numpy as np
 
-tfds_source.import_tfds('SeqIO')  # Quietly, and off the GPUs.
+tfds_source.import_tfds('SeqIO')  # Without TensorFlow's messages.
 
 try:
   import seqio
@@ -39,6 +40,11 @@ except ImportError as error:
   raise errors.UserError(
       f"SeqIO is not installed ({error}): pip install 'flan_jax[seqio]'"
   ) from error
+
+# The user's module may have imported TensorFlow first. It would take the memory
+# of all GPUs for reading text.
+with contextlib.suppress(RuntimeError):
+  tf.config.set_visible_devices([], 'GPU')
 
 # What a dataset made of a SeqIO task says of its cluster and collection.
 COLLECTION = 'seqio'
