@@ -190,11 +190,12 @@ def test_dropout_is_seeded_and_off_without_a_key(config, params, packed):
 
   assert first == again
   assert abs(first - other) > 1
+  # Without a key the program is that of a model without dropout.
   still = interface.create(config)
-  np.testing.assert_array_equal(
-      jax.jit(model.loss)(params, packed).loss,
-      jax.jit(still.loss)(params, packed).loss,
-  )
+  programs = [
+      jax.jit(m.loss).lower(params, packed).as_text() for m in (model, still)
+  ]
+  assert programs[0] == programs[1]
 
 
 def test_layers_draw_different_dropout(config):
