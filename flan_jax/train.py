@@ -32,10 +32,10 @@ from flan_jax.training import schedules
 from flan_jax.training import settings as settings_lib
 
 if TYPE_CHECKING:
-  from flan_jax.checkpoints import native
   from flan_jax.data import pipeline as pipeline_lib
   from flan_jax.models import interface
   from flan_jax.training import loop as loop_lib
+  from flan_jax.training import trainer as trainer_lib
   import jax
 
 _SPLIT = 'train'
@@ -179,12 +179,13 @@ class _Run:
 
     # jax from here on: names, settings and rows are right.
     from flan_jax.models import interface
+    from flan_jax.training import trainer as trainer_lib
     import jax
 
     mesh = partitioning.make_mesh(self._settings.mesh)
     self._check_batch(partitioning.batch_divisor(mesh))
     with partitioning.use(mesh):
-      trainer = _Trainer(
+      trainer = trainer_lib.Trainer(
           self._settings, interface.create(self._settings.model), mesh
       )
       if jax.process_index() == 0:
@@ -192,7 +193,9 @@ class _Run:
         _say(f'{self._summary(trainer.model)}; {_mesh_line(mesh)}')
       return self._loop(trainer, resume_with_changes, started)
 
-  def _loop(self, trainer: '_Trainer', other_data: bool, started: float) -> int:
+  def _loop(
+      self, trainer: 'trainer_lib.Trainer', other_data: bool, started: float
+  ) -> int:
     """Opens what the loop needs, runs it, and closes everything again."""
     from flan_jax.checkpoints import native
     from flan_jax.training import feed
@@ -289,7 +292,9 @@ class _Run:
         workers=self._settings.data_workers,
     )
 
-  def _evaluator(self, trainer: '_Trainer') -> 'loop_lib.Evaluator | None':
+  def _evaluator(
+      self, trainer: 'trainer_lib.Trainer'
+  ) -> 'loop_lib.Evaluator | None':
     from flan_jax.data import pipeline
     from flan_jax.training import loop
     import jax
@@ -380,105 +385,6 @@ class _Run:
     return (
         f'{self._mixture.name}: {members} task{"s" if members > 1 else ""};'
         f' model: {_parameters(model):,} parameters'
-    )
-
-
-class _Trainer:
-  """The jitted parts of a run, over a mesh that is in use."""
-
-  def __init__(
-      self,
-      settings: settings_lib.Train,
-      model: 'interface.Model',
-      mesh: 'jax.sharding.Mesh',
-  ):
-    from flan_jax.training import state
-    from flan_jax.training import step
-
-    self.model = model
-    self.mesh = mesh
-    self._settings = settings
-    stacked = model.stacked()
-    self._optimizer = settings.optimizer.create(settings.schedule, stacked)
-    self._like = state.abstract(
-        model,
-        self._optimizer,
-        settings.optimizer.state_axes(
-            model.abstract_params(), model.logical_axes(), stacked
-        ),
-        mesh,
-    )
-    self._config = step.StepConfig(
-        seed=settings.random_seed,
-        z_loss=settings.z_loss,
-        label_smoothing=settings.label_smoothing,
-        loss_normalizing_factor=settings.loss_normalizing_factor,
-        num_microbatches=settings.num_microbatches,
-    )
-
-  def new_state(self) -> Any:
-    """Returns the state before the first step."""
-    from flan_jax.checkpoints import native
-    from flan_jax.training import state
-
-    path = self._settings.initial_checkpoint_path
-    if path is None:
-      return state.create(
-          self.model, self._optimizer, self._like, self._settings.random_seed
-      )
-    params = native.load_params(path, self.model, self.mesh)
-    return state.with_params(self._optimizer, self._like, params)
-
-  def restored(self, checkpointer: 'native.Checkpointer', step: int) -> Any:
-    """Returns the state after `step`."""
-    from flan_jax.training import state
-    import jax.numpy as jnp
-
-    params, optimizer = checkpointer.restore(
-        step, self._like.params, self._like.optimizer
-    )
-    return state.TrainState(jnp.asarray(step, jnp.int32), params, optimizer)
-
-  def compiled_step(self) -> Any:
-    """Returns the train step, compiled for the shapes of all batches."""
-    from flan_jax.data import packing
-    from flan_jax.training import state
-    from flan_jax.training import step
-    import jax
-
-    settings = self._settings
-    sharding = partitioning.batch_sharding(self.mesh)
-    batch = {
-        name: jax.ShapeDtypeStruct(rows.shape, rows.dtype, sharding=sharding)
-        for name, rows in packing.empty(
-            settings.batch_size, settings.task_feature_lengths
-        ).items()
-    }
-    train_step = functools.partial(
-        step.train_step,
-        model=self.model,
-        optimizer=self._optimizer,
-        learning_rate=settings.schedule,
-        config=self._config,
-    )
-    jitted = jax.jit(
-        train_step,
-        donate_argnums=0,
-        out_shardings=(
-            state.shardings(self._like),
-            partitioning.replicated(self.mesh),
-        ),
-    )
-    with partitioning.use(self.mesh):  # Each thread has a mesh of its own.
-      return jitted.lower(self._like, batch).compile()
-
-  def eval_step(self) -> Any:
-    """Returns the evaluation step, compiled when first called."""
-    from flan_jax.training import step
-    import jax
-
-    return jax.jit(
-        functools.partial(step.eval_step, model=self.model, config=self._config)
     )
 
 
