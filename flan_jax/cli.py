@@ -156,7 +156,12 @@ def _prediction_arguments(
       ('--mixture', 'MIXTURE_OR_TASK_NAME', 'NAME', 'a mixture or task'),
       ('--split', 'SPLIT', 'SPLIT', 'train, validation or test'),
       ('--output', output_macro, 'DIR', 'where the results go'),
-      ('--max_examples', 'MAX_EXAMPLES', 'N', 'at most N examples a task'),
+      (
+          '--max_examples',
+          'MAX_EXAMPLES',
+          'N',
+          'at most N rows of each dataset or task',
+      ),
       ('--batch_size', 'BATCH_SIZE', 'N', 'examples a batch'),
   ):
     group.add_argument(flag, metavar=metavar, help=f'{macro}: {text}')
@@ -190,8 +195,10 @@ def _eval(commands) -> None:
       help='score a checkpoint and write a report',
       description=(
           'Scores a checkpoint on every template of a mixture, beside the'
-          ' untuned\nmodel and the majority class; writes results.json and'
-          ' report.html.'
+          ' untuned model\nand the majority class; writes results.json,'
+          ' predictions.jsonl and report.html.\nMacros: TEMPLATES (all,'
+          ' trained or held_out) and UNTUNED_CHECKPOINT_PATH\n(default: the'
+          " run's checkpoint_0; none for none)."
       ),
   )
   _gin_arguments(parser, 'gin/runs/eval.gin')
@@ -250,7 +257,8 @@ def _prepare(commands) -> None:
       help='read datasets into the row store',
       description=(
           'Reads datasets from their sources into the row store. Training does'
-          ' so on\nfirst use; this does it beforehand, with progress.'
+          ' so on\nfirst use; this does it beforehand, with progress. What a'
+          ' mixture holds out\nis read too.'
       ),
   )
   parser.add_argument('names', nargs='+', help='tasks or mixtures')
@@ -267,7 +275,8 @@ def _check(commands) -> None:
       help='validate declarations and say which data is here',
       description=(
           'Validates declarations and templates, on real rows where the data is'
-          ' here,\nand says for each dataset whether it is. Exits with 2 when'
+          ' here,\nand says for each dataset whether it is. TFDS rows that are'
+          ' not prepared yet\nare read only when named. Exits with 2 when'
           ' something is wrong.'
       ),
   )
@@ -299,7 +308,10 @@ def _vocabulary(commands) -> None:
       '--max_examples',
       type=int,
       default=200_000,
-      help='examples to learn from (default: 200000)',
+      help=(
+          'examples to learn from, shared equally among the names (default:'
+          ' 200000)'
+      ),
   )
   parser.add_argument('--seed', type=int, default=0, help='(default: 0)')
   _data_arguments(parser)

@@ -22,4 +22,5 @@ flan-jax infer --checkpoint="$OUT" --mixture=mini:held_out \
   --output="$OUT/predictions"
 
 echo "== evaluating on held-out templates and held-out datasets"
-flan-jax eval --checkpoint="$OUT" --output="$OUT/evaluation"
+flan-jax eval --checkpoint="$OUT" --output="$OUT/evaluation" \
+  --gin.TEMPLATES=held_out --max_examples=100
