@@ -40,6 +40,7 @@ PEERS = {
 TENSORFLOW = {'tensorflow', 'tensorflow_datasets', 'tensorflow_text', 'seqio'}
 TENSORFLOW_PLACES = {
     'data/seqio_bridge.py',
+    'data/sources/seqio.py',
     'data/sources/tfds.py',
     'seqio_tasks.py',
 }

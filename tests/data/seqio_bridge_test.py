@@ -13,7 +13,7 @@ import pytest
 
 seqio = pytest.importorskip('seqio')
 
-from flan_jax.data import seqio_bridge  # noqa: E402
+from flan_jax.data.sources import seqio as seqio_source  # noqa: E402
 
 _MODULE = """
 import functools
@@ -177,13 +177,13 @@ def test_rows_are_read_once(opened, monkeypatch):
   def fail(*args, **kwargs):
     raise AssertionError('read again')
 
-  monkeypatch.setattr(seqio_bridge.SeqioSource, 'read', fail)
+  monkeypatch.setattr(seqio_source.SeqioSource, 'read', fail)
   assert len(_examples(opened, 'toy_ids')) == 6
 
 
 def test_other_code_makes_other_rows(opened, module):
   task = mixtures.resolve(opened.catalogue, 'toy_ids')
-  source = seqio_bridge.SeqioSource(
+  source = seqio_source.SeqioSource(
       task.dataset, opened.store._settings  # pylint: disable=protected-access
   )
   before = source.fingerprint('train')

@@ -12,13 +12,13 @@ from flan_jax.data.sources import base
 
 # Kind -> module and what makes a source of (dataset, settings, keep).
 _KINDS = {
-    'tfds': ('sources.tfds', 'Tfds'),
-    'jsonl': ('sources.jsonl', 'create'),
-    'csv': ('sources.table', 'create'),
-    'tsv': ('sources.table', 'create'),
-    'sni': ('sources.sni', 'Sni'),
-    'generated': ('sources.generated', 'Generated'),
-    'seqio': ('seqio_bridge', 'SeqioSource'),
+    'tfds': ('tfds', 'Tfds'),
+    'jsonl': ('jsonl', 'create'),
+    'csv': ('table', 'create'),
+    'tsv': ('table', 'create'),
+    'sni': ('sni', 'Sni'),
+    'generated': ('generated', 'Generated'),
+    'seqio': ('seqio', 'SeqioSource'),
 }
 
 
@@ -45,5 +45,5 @@ def create(
         f' {", ".join(_KINDS)}'
     )
   module, name = _KINDS[kind]
-  found = importlib.import_module(f'flan_jax.data.{module}')
+  found = importlib.import_module(f'flan_jax.data.sources.{module}')
   return getattr(found, name)(dataset, settings, keep)
