@@ -13,8 +13,6 @@ _SCALES = (
     ('taller', 'shorter'),
     ('older', 'younger'),
     ('faster', 'slower'),
-    ('richer', 'poorer'),
-    ('stronger', 'weaker'),
 )
 COMPARISON_LABELS = ('yes', 'no', 'maybe')
 
@@ -22,21 +20,19 @@ COMPARISON_LABELS = ('yes', 'no', 'maybe')
 def entailment(split: str, seed: int) -> Iterator[sampling.Row]:
   """Yields a `premise`, a `hypothesis` that names a kind, `label` yes or no.
 
-  'Anna bought a pear and a saw.' entails 'Anna bought a tool.', and does not
-  entail 'Anna bought an animal.'
+  'Anna bought a pear.' entails 'Anna bought a fruit.', and does not entail
+  'Anna bought an animal.'
   """
 
   def draw(rng: random.Random, place: int) -> sampling.Row:
-    kinds = rng.sample(tuple(words.KINDS), 3)
-    name, deed = rng.choice(words.PEOPLE), rng.choice(_DEEDS)
-    first, second = (
-        words.with_article(rng.choice(words.KINDS[kind])) for kind in kinds[:2]
-    )
     follows = place % 2 == 0
-    kind = rng.choice(kinds[:2]) if follows else kinds[2]
+    name, deed = rng.choice(words.PEOPLE), rng.choice(_DEEDS)
+    kind, other = rng.sample(tuple(words.KINDS), 2)
+    thing = rng.choice(words.KINDS[kind])
+    claimed = kind if follows else other
     return {
-        'premise': f'{name} {deed} {first} and {second}.',
-        'hypothesis': f'{name} {deed} {words.with_article(kind)}.',
+        'premise': f'{name} {deed} {words.with_article(thing)}.',
+        'hypothesis': f'{name} {deed} {words.with_article(claimed)}.',
         'label': 'yes' if follows else 'no',
     }
 
@@ -47,28 +43,22 @@ def comparisons(split: str, seed: int) -> Iterator[sampling.Row]:
   """Yields a `premise`, a `hypothesis`, and `label`: yes, no or maybe.
 
   'Anna is taller than Ben.' entails 'Ben is shorter than Anna.', contradicts
-  'Anna is shorter than Ben.' and says nothing about 'Anna is older than Ben.'
+  'Ben is taller than Anna.' and says nothing about 'Ben is older than Anna.'
   """
 
   def draw(rng: random.Random, place: int) -> sampling.Row:
     label = COMPARISON_LABELS[place % 3]
-    one, other, third = rng.sample(words.PEOPLE, 3)
+    one, other = rng.sample(words.PEOPLE, 2)
     scale, unrelated = rng.sample(_SCALES, 2)
     end = rng.randrange(2)
-    premise = f'{one} is {scale[end]} than {other}.'
-    swapped = rng.randrange(2)
-    pair = (other, one) if swapped else (one, other)
-    if label == 'maybe':
-      word = rng.choice(unrelated)
-      if rng.randrange(2):
-        word = rng.choice(scale)
-        pair = rng.choice(((one, third), (third, one), (other, third)))
-    else:
-      agrees = label == 'yes'
-      word = scale[end if agrees != bool(swapped) else 1 - end]
+    word = {
+        'yes': scale[1 - end],
+        'no': scale[end],
+        'maybe': rng.choice(unrelated),
+    }[label]
     return {
-        'premise': premise,
-        'hypothesis': f'{pair[0]} is {word} than {pair[1]}.',
+        'premise': f'{one} is {scale[end]} than {other}.',
+        'hypothesis': f'{other} is {word} than {one}.',
         'label': label,
     }
 

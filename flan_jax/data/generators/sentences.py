@@ -7,35 +7,22 @@ from flan_jax.data.generators import sampling
 from flan_jax.data.generators import words
 
 # Words of a pair mean the same here; words of different pairs never do.
-SYNONYMS: dict[str, tuple[tuple[str, str], ...]] = {
-    'adjective': (
-        ('big', 'large'),
-        ('clever', 'smart'),
-        ('rich', 'wealthy'),
-        ('small', 'little'),
-        ('strange', 'odd'),
-    ),
-    'person': (
-        ('child', 'kid'),
-        ('doctor', 'physician'),
-        ('lawyer', 'attorney'),
-        ('writer', 'author'),
-    ),
-    'deed': (
-        ('bought', 'purchased'),
-        ('chose', 'picked'),
-        ('fixed', 'repaired'),
-        ('liked', 'enjoyed'),
-    ),
-    'thing': (
-        ('bike', 'bicycle'),
-        ('car', 'automobile'),
-        ('film', 'movie'),
-        ('present', 'gift'),
-        ('sofa', 'couch'),
-    ),
-}
+SYNONYMS = (
+    ('big', 'large'),
+    ('clever', 'smart'),
+    ('rich', 'wealthy'),
+    ('strange', 'odd'),
+)
+_DESCRIBED = (
+    'The {} was {}.',
+    'I think that the {} is {}.',
+    'The {} looks {}.',
+    'Is the {} really {}?',
+)
+_PEOPLE = words.JOBS + words.KINDS['animal']
 _PARAPHRASE_LABELS = ('yes', 'no')
+# There are 576 sentence pairs that mean the same.
+_PARAPHRASE_SIZES = {'test': 200, 'validation': 100, 'train': 800}
 
 ACCEPTABILITY_LABELS = ('correct', 'wrong')
 # Singular, plural.
@@ -109,28 +96,28 @@ _FILLERS: dict[str, tuple[str, ...]] = {
 def paraphrases(split: str, seed: int) -> Iterator[sampling.Row]:
   """Yields sentences `first` and `second`; `label` says if they mean the same.
 
-  Where the answer is no, exactly one word of the second means something else.
+  They differ in one word: by a synonym, or by a word that means something else.
   """
 
   def draw(rng: random.Random, place: int) -> sampling.Row:
     same = place % 2 == 0
-    pairs = [rng.choice(pairs) for pairs in SYNONYMS.values()]
-    first = [rng.choice(pair) for pair in pairs]
-    if not same:
-      slot = rng.randrange(len(pairs))
-      slots = tuple(SYNONYMS.values())[slot]
-      pairs[slot] = rng.choice([p for p in slots if p != pairs[slot]])
-    second = [rng.choice(pair) for pair in pairs]
-    if first == second:
-      slot = rng.randrange(len(pairs))
-      second[slot] = pairs[slot][1 - pairs[slot].index(second[slot])]
+    pair, other = rng.sample(SYNONYMS, 2)
+    one, synonym = rng.sample(pair, 2)
+    sentence, noun = rng.choice(_DESCRIBED), rng.choice(_PEOPLE)
+    second = synonym if same else rng.choice(other)
     return {
-        'first': 'The {} {} {} the {}.'.format(*first),
-        'second': 'The {} {} {} the {}.'.format(*second),
+        'first': sentence.format(noun, one),
+        'second': sentence.format(noun, second),
         'label': _PARAPHRASE_LABELS[0 if same else 1],
     }
 
-  return sampling.draw_rows(draw, name='paraphrases', split=split, seed=seed)
+  return sampling.draw_rows(
+      draw,
+      name='paraphrases',
+      split=split,
+      seed=seed,
+      sizes=_PARAPHRASE_SIZES,
+  )
 
 
 def acceptability(split: str, seed: int) -> Iterator[sampling.Row]:

@@ -6,19 +6,7 @@ import random
 from flan_jax.data.generators import sampling
 from flan_jax.data.generators import words
 
-_ROOMS = (
-    'attic',
-    'bathroom',
-    'bedroom',
-    'cellar',
-    'garage',
-    'garden',
-    'hall',
-    'kitchen',
-    'office',
-    'park',
-)
-_GIFTS = (
+_THINGS_TO_OWN = (
     'bag',
     'ball',
     'book',
@@ -31,6 +19,21 @@ _GIFTS = (
     'ring',
     'scarf',
     'watch',
+)
+_VEHICLES = ('bus', 'car', 'train')
+# Past tense, plain form.
+_DEEDS = (
+    ('bought', 'buy'),
+    ('found', 'find'),
+    ('lost', 'lose'),
+    ('sold', 'sell'),
+)
+_REMARKS = (
+    'It rained all day.',
+    'It was a good day.',
+    'It was late and dark.',
+    'The sun was out.',
+    'There were many people.',
 )
 
 # Sentences in which `it` can only mean one of two things, and why.
@@ -65,97 +68,124 @@ _FRAMES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
         ('had helped', 'had brought a present'),
     ),
 )
-# There are 2,304 sentences in all.
-_PRONOUN_SIZES = {'test': 200, 'validation': 100, 'train': 1500}
 
 
-def whereabouts(split: str, seed: int) -> Iterator[sampling.Row]:
-  """Yields a `story` of who is where, a `name`, and the room as `answer`."""
+def events(split: str, seed: int) -> Iterator[sampling.Row]:
+  """Yields a `story` of who did what, a `question`, and its `answer`."""
 
   def draw(rng: random.Random, place: int) -> sampling.Row:
-    del place
-    names, rooms = rng.sample(words.PEOPLE, 2), rng.sample(_ROOMS, 2)
-    asked = rng.randrange(2)
-    story = ' '.join(
-        f'{name} is in the {room}.'
-        for name, room in zip(names, rooms, strict=True)
-    )
-    return {
-        'story': story,
-        'name': names[asked],
-        'answer': f'in the {rooms[asked]}',
-    }
+    name, thing = rng.choice(words.PEOPLE), rng.choice(_THINGS_TO_OWN)
+    city, day = rng.choice(words.CITIES), rng.choice(words.DAYS)
+    did, do = rng.choice(_DEEDS)
+    question, answer = (
+        (f'Who {did} a {thing}?', name),
+        (f'What did {name} {do}?', f'a {thing}'),
+        (f'Where did {name} {do} a {thing}?', city),
+        (f'When did {name} {do} a {thing}?', day),
+    )[place % 4]
+    news = rng.choice((
+        f'On {day} {name} {did} a {thing} in {city}.',
+        f'{name} {did} a {thing} in {city} on {day}.',
+    ))
+    return _ask(rng, news, question, answer)
 
-  return sampling.draw_rows(draw, name='whereabouts', split=split, seed=seed)
+  return sampling.draw_rows(
+      draw, name='events', split=split, seed=seed, key=_story_and_question
+  )
 
 
 def presents(split: str, seed: int) -> Iterator[sampling.Row]:
-  """Yields a `story` of who got what, a `name`, and the gift as `answer`."""
+  """Yields a `story` of a present, a `question`, and its `answer`."""
 
   def draw(rng: random.Random, place: int) -> sampling.Row:
-    del place
-    names, gifts = rng.sample(words.PEOPLE, 2), rng.sample(_GIFTS, 2)
-    asked = rng.randrange(2)
-    story = ' '.join(
-        f'{name} got a {gift}.' for name, gift in zip(names, gifts, strict=True)
-    )
-    return {
-        'story': story,
-        'name': names[asked],
-        'answer': f'a {gifts[asked]}',
-    }
+    giver, taker = rng.sample(words.PEOPLE, 2)
+    thing, month = rng.choice(_THINGS_TO_OWN), rng.choice(words.MONTHS)
+    question, answer = (
+        (f'Who gave the {thing} away?', giver),
+        (f'Who got the {thing}?', taker),
+        (f'What did {taker} get?', f'a {thing}'),
+        (f'When did {taker} get the {thing}?', month),
+    )[place % 4]
+    news = rng.choice((
+        f'In {month} {giver} gave a {thing} to {taker}.',
+        f'{taker} got a {thing} from {giver} in {month}.',
+    ))
+    return _ask(rng, news, question, answer)
 
-  return sampling.draw_rows(draw, name='presents', split=split, seed=seed)
+  return sampling.draw_rows(
+      draw, name='presents', split=split, seed=seed, key=_story_and_question
+  )
 
 
 def trips(split: str, seed: int) -> Iterator[sampling.Row]:
-  """Yields a `story` of who went where, a `name`, and the city as `answer`."""
+  """Yields a `story` of a journey, a `question`, and its `answer`."""
 
   def draw(rng: random.Random, place: int) -> sampling.Row:
-    del place
-    names, cities = rng.sample(words.PEOPLE, 2), rng.sample(words.CITIES, 2)
-    asked = rng.randrange(2)
-    story = ' '.join(
-        f'{name} went to {city}.'
-        for name, city in zip(names, cities, strict=True)
-    )
-    return {'story': story, 'name': names[asked], 'answer': cities[asked]}
+    name, city = rng.choice(words.PEOPLE), rng.choice(words.CITIES)
+    day, vehicle = rng.choice(words.DAYS), rng.choice(_VEHICLES)
+    question, answer = (
+        (f'Who went to {city}?', name),
+        (f'Where did {name} go?', city),
+        (f'When did {name} go to {city}?', day),
+    )[place % 3]
+    news = rng.choice((
+        f'On {day} {name} went to {city} by {vehicle}.',
+        f'{name} went to {city} by {vehicle} on {day}.',
+    ))
+    return _ask(rng, news, question, answer)
 
-  return sampling.draw_rows(draw, name='trips', split=split, seed=seed)
+  return sampling.draw_rows(
+      draw, name='trips', split=split, seed=seed, key=_story_and_question
+  )
+
+
+def _ask(
+    rng: random.Random, news: str, question: str, answer: str
+) -> sampling.Row:
+  """Returns a row whose story is the news and a remark that is no help."""
+  return {
+      'story': f'{news} {rng.choice(_REMARKS)}',
+      'question': question,
+      'answer': answer,
+  }
+
+
+def _story_and_question(row: sampling.Row) -> tuple:
+  return row['story'], row['question']
 
 
 def pronouns(split: str, seed: int) -> Iterator[sampling.Row]:
   """Yields a `sentence`, its `pronoun`, two `candidates` and the `label`.
 
-  Both candidates fit the pronoun; what is said of it decides.
+  In half of the rows the candidates are a woman and a man, and the pronoun
+  tells which; in the others both fit it, and what is said of it decides.
   """
 
   def draw(rng: random.Random, place: int) -> sampling.Row:
-    asked = place % 2
-    if rng.randrange(4) == 0:
-      options = [rng.choice(_THINGS), rng.choice(_BOXES)]
+    asked, told_by_pronoun = place % 2, place // 2 % 2
+    if not told_by_pronoun and rng.randrange(5) == 0:
+      candidates = [rng.choice(_THINGS), rng.choice(_BOXES)]
       pronoun = 'it'
-      clue = 'too big' if asked == 0 else 'too small'
+      clue = ('too big', 'too small')[asked]
       sentence = (
-          f'The {options[0]} does not fit in the {options[1]} because it is'
-          f' {clue}.'
+          f'The {candidates[0]} does not fit in the {candidates[1]} because it'
+          f' is {clue}.'
       )
     else:
-      group = rng.choice((words.WOMEN, words.MEN))
-      options = rng.sample(group, 2)
-      pronoun = 'she' if group is words.WOMEN else 'he'
+      candidates = _two_people(rng, alike=not told_by_pronoun)
+      pronoun = 'she' if candidates[asked] in words.WOMEN else 'he'
       frame, first_clues, second_clues = rng.choice(_FRAMES)
       clue = rng.choice((first_clues, second_clues)[asked])
       sentence = frame.format(
-          one=options[0], two=options[1], pronoun=pronoun, clue=clue
+          one=candidates[0], two=candidates[1], pronoun=pronoun, clue=clue
       )
-    answer = options[asked]
-    rng.shuffle(options)  # The order shown must not give the answer away.
+    label = candidates[asked]
+    rng.shuffle(candidates)  # The order shown must not give the answer away.
     return {
         'sentence': sentence,
         'pronoun': pronoun,
-        'candidates': options,
-        'label': answer,
+        'candidates': candidates,
+        'label': label,
     }
 
   return sampling.draw_rows(
@@ -164,5 +194,13 @@ def pronouns(split: str, seed: int) -> Iterator[sampling.Row]:
       split=split,
       seed=seed,
       key=lambda row: row['sentence'],
-      sizes=_PRONOUN_SIZES,
   )
+
+
+def _two_people(rng: random.Random, *, alike: bool) -> list[str]:
+  """Returns two women or two men, or else one of each in any order."""
+  if alike:
+    return rng.sample(rng.choice((words.WOMEN, words.MEN)), 2)
+  pair = [rng.choice(words.WOMEN), rng.choice(words.MEN)]
+  rng.shuffle(pair)
+  return pair

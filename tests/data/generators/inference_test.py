@@ -18,15 +18,14 @@ _IS_A = {
 
 def test_entailment_by_looking_things_up():
   for row in inference.entailment('train', 2):
-    who, did, one, other = re.fullmatch(
-        r'(\w+) (\w+) an? (\w+) and an? (\w+)\.', row['premise']
+    who, did, thing = re.fullmatch(
+        r'(\w+) (\w+) an? (\w+)\.', row['premise']
     ).groups()
     claimed_who, claimed_did, kind = re.fullmatch(
         r'(\w+) (\w+) an? (\w+)\.', row['hypothesis']
     ).groups()
-    follows = (who, did) == (claimed_who, claimed_did) and bool(
-        {one, other} & set(_IS_A[kind].split())
-    )
+    follows = (who, did) == (claimed_who, claimed_did)
+    follows = follows and thing in _IS_A[kind].split()
     assert row['label'] == ('yes' if follows else 'no'), row
 
 
@@ -38,10 +37,6 @@ _MEANING = {
     'younger': ('age', -1),
     'faster': ('speed', 1),
     'slower': ('speed', -1),
-    'richer': ('money', 1),
-    'poorer': ('money', -1),
-    'stronger': ('strength', 1),
-    'weaker': ('strength', -1),
 }
 
 
