@@ -172,7 +172,11 @@ class Embed(nn.Module):
 
   def __call__(self, tokens: jax.Array) -> jax.Array:
     """Returns the vectors of int32 tokens, [..., E]."""
-    return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+    # With its width whole on each device, each looks up its own rows. Left to
+    # itself XLA would share out the vectors by width, and so bring the whole
+    # batch to every device.
+    table = partitioning.constrain(self.embedding, ('vocab', 'hidden'))
+    return jnp.take(table, tokens, axis=0).astype(self.dtype)
 
   def logits(self, x: jax.Array) -> jax.Array:
     """Returns float32 logits [..., V] by the table itself (T5 1.0)."""

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 
 from flan_jax import errors
 from flan_jax import partitioning
@@ -73,6 +74,33 @@ def test_logits_are_shared_by_batch_and_vocabulary(model, params, packed):
     # Everything comes in whole: only constraints inside can share it out.
     logits = jax.jit(model.logits)(params, packed)
   assert logits.sharding.spec == jax.P(('data', 'fsdp'), None, 'tensor')
+
+
+def test_no_device_sees_the_whole_batch(model, packed):
+  """XLA once collected all rows to look up their tokens, with a warning."""
+  mesh = _mesh(data=2, fsdp=2, tensor=2)
+
+  def placed(leaf, sharding):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+  # XLA weighs sizes; with smaller ones it did not.
+  wide = interface.create(
+      dataclasses.replace(model.config, vocab_size=1024, emb_dim=64)
+  )
+  shardings = partitioning.shardings(mesh, wide.logical_axes())
+  params = jax.tree.map(placed, wide.abstract_params(), shardings)
+  rows = partitioning.batch_sharding(mesh)
+  batch = {
+      name: placed(np.concatenate([leaf, leaf]), rows)
+      for name, leaf in packed.items()
+  }
+  with partitioning.use(mesh):
+    program = jax.jit(wide.logits).lower(params, batch).compile().as_text()
+
+  collected = re.findall(r'= \(?\w+(\[[0-9,]*\]).* all-gather\(', program)
+  # fsdp=2 brings the parameters together, so there is something to find.
+  assert '[64,512]' in collected
+  assert not [shape for shape in collected if shape.startswith('[16,2')]
 
 
 def test_caches_and_contexts_are_shared_by_batch_and_heads(
