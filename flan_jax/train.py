@@ -198,6 +198,7 @@ class _Run:
   ) -> int:
     """Opens what the loop needs, runs it, and closes everything again."""
     from flan_jax.checkpoints import native
+    from flan_jax.data import pipeline as pipeline_lib
     from flan_jax.training import feed
     from flan_jax.training import loop
     from flan_jax.training import metrics
@@ -207,7 +208,11 @@ class _Run:
     with contextlib.ExitStack() as stack:
       pipeline = stack.enter_context(contextlib.closing(self._pipeline()))
       checkpointer = stack.enter_context(
-          native.Checkpointer(self._directory, settings.checkpoints_to_keep)
+          native.Checkpointer(
+              self._directory,
+              settings.checkpoints_to_keep,
+              pipeline_lib.merge_states,
+          )
       )
       step = checkpointer.latest_step()
       position = pipeline.get_state()

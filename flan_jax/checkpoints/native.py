@@ -8,9 +8,10 @@ A checkpoint is written under a temporary name and renamed when it is complete,
 so a crash or a full disk leaves the earlier ones as they were.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 from typing import Any
@@ -25,8 +26,13 @@ from flan_jax.models import config as model_configs
 from flan_jax.models import interface
 from flan_jax.models import naming
 import jax
+from jax.experimental import multihost_utils
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
+
+# Where training stands in its data, fit for JSON.
+Position = dict[str, Any]
 
 _PARAMS = 'params'
 _OPTIMIZER = 'optimizer'
@@ -39,15 +45,23 @@ class Checkpointer:
   Writing goes on in the background: `save` returns once the arrays are copied.
   """
 
-  def __init__(self, directory: str | os.PathLike[str], keep: int):
+  def __init__(
+      self,
+      directory: str | os.PathLike[str],
+      keep: int,
+      merge: Callable[[list[Position]], Position] | None = None,
+  ):
     """Opens a MODEL_DIR, and clears away what an interrupted write left there.
 
     Args:
       directory: The MODEL_DIR.
       keep: How many checkpoints stay; checkpoint_0, the untuned model, stays
         beside them.
+      merge: Makes one data position of those of all hosts; needed only where
+        there are several.
     """
     self._directory = pathlib.Path(directory).absolute()
+    self._merge = merge
     self._quiet = failures.Quiet()
     self._quiet.begin()
     self._flatten = jax.jit(
@@ -88,7 +102,7 @@ class Checkpointer:
       step: int,
       params: Any,
       optimizer: Any,
-      position: Mapping[str, Any],
+      position: Position,
       block: bool = False,
   ) -> None:
     """Writes a checkpoint, after the one that is being written.
@@ -97,7 +111,7 @@ class Checkpointer:
       step: Its step.
       params: The parameters.
       optimizer: The optimizer's state.
-      position: The data position after that step, fit for JSON.
+      position: This host's data position after that step, fit for JSON.
       block: Whether to wait until it is complete.
 
     Raises:
@@ -113,7 +127,9 @@ class Checkpointer:
           args=ocp.args.Composite(
               **args,
               **{
-                  _POSITION: ocp.args.JsonSave({'step': step, 'data': position})
+                  _POSITION: ocp.args.JsonSave(
+                      {'step': step, 'data': self._whole(position)}
+                  )
               },
           ),
           force=True,
@@ -121,7 +137,23 @@ class Checkpointer:
       if block:
         self._manager.wait_until_finished()
 
-  def position(self, step: int) -> dict[str, Any]:
+  def _whole(self, position: Position) -> Position:
+    """Returns the position of all hosts together."""
+    if jax.process_count() == 1:
+      return position
+    if self._merge is None:
+      raise ValueError('Several hosts have positions, and none merges them.')
+    text = np.frombuffer(json.dumps(position).encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.array(len(text)))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(text)] = text
+    rows = multihost_utils.process_allgather(padded)
+    return self._merge([
+        json.loads(row[:length].tobytes())
+        for row, length in zip(rows, lengths.ravel(), strict=True)
+    ])
+
+  def position(self, step: int) -> Position:
     """Returns the data position that was saved with `step`."""
     path = runs.step_path(self._directory, step) / _POSITION
     return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path)['data']

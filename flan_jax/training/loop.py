@@ -99,12 +99,13 @@ def train(
         continue
       record = pending.record(clock)
       pending = None
-      if evaluate is not None and evaluates:
-        record |= evaluate(state.params)
-      # Before a checkpoint is there, its steps' records are.
-      writer.write(step, record)
-      if code or config.saves(step):
-        checkpointer.save(step, state.params, state.optimizer, position)
+      with jax.transfer_guard('allow'):
+        if evaluate is not None and evaluates:
+          record |= evaluate(state.params)
+        # Before a checkpoint is there, its steps' records are.
+        writer.write(step, record)
+        if code or config.saves(step):
+          checkpointer.save(step, state.params, state.optimizer, position)
       clock.restart()
   checkpointer.wait()
   return code
