@@ -1,11 +1,19 @@
 # Sourced by the other scripts: makes a virtual environment once, and says how.
-# Settings: PYTHON (default python3), VENV (default .venv).
+# Settings: PYTHON (default python3), VENV (default .venv), INSTALL (0: use the
+# environment as it is).
 
 PYTHON="${PYTHON:-python3}"
 VENV="${VENV:-.venv}"
 
 # make_environment EXTRAS: an environment with this checkout and EXTRAS in it.
 make_environment() {
+  case "$VENV" in
+    /*) export PATH="$VENV/bin:$PATH" ;;
+    *) export PATH="$PWD/$VENV/bin:$PATH" ;;
+  esac
+  if [ "${INSTALL:-1}" = 0 ]; then
+    return
+  fi
   if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     echo "$PYTHON is $("$PYTHON" --version 2>&1), and 3.11 is the oldest that" \
       "will do; set PYTHON to a newer one." >&2
@@ -24,6 +32,4 @@ make_environment() {
     "$VENV/bin/python" -m pip install --quiet --editable ".$1"
     touch "$stamp"
   fi
-  export PATH="$PWD/$VENV/bin:$PATH"
-  case "$VENV" in /*) export PATH="$VENV/bin:$PATH" ;; esac
 }
