@@ -1,6 +1,6 @@
 """Reviews of films and hotels whose sentiment is known: a small grammar."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import random
 
 from flan_jax.data.generators import sampling
@@ -106,8 +106,8 @@ def _review(
     rng: random.Random,
     label: str,
     parts: Sequence[str],
-    adjectives: dict[str, tuple[str, ...]],
-    remarks: dict[str, tuple[str, ...]],
+    adjectives: Mapping[str, tuple[str, ...]],
+    remarks: Mapping[str, tuple[str, ...]],
 ) -> str:
   """Returns one or two sentences that all speak for `label`."""
   first, second = rng.sample(parts, 2)

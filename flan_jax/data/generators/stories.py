@@ -193,7 +193,7 @@ def pronouns(split: str, seed: int) -> Iterator[sampling.Row]:
       name='pronouns',
       split=split,
       seed=seed,
-      key=lambda row: row['sentence'],
+      key=lambda row: str(row['sentence']),
   )
 
 

@@ -34,5 +34,5 @@ def people(split: str, seed: int) -> Iterator[sampling.Row]:
       name='people',
       split=split,
       seed=seed,
-      key=lambda row: row['sentence'],
+      key=lambda row: str(row['sentence']),
   )
