@@ -147,9 +147,9 @@ class EncoderDecoder:
     shape = (
         config.num_decoder_layers,
         batch,
-        max_length,
         config.num_heads,
         config.head_dim,
+        max_length,
     )
     zeros = functools.partial(jnp.zeros, shape, jnp.dtype(config.dtype))
     return interface.Cache(
@@ -190,7 +190,7 @@ class EncoderDecoder:
         method='decode',
     )
     # All layers' new entries are written at once, which XLA does in place.
-    place = (0, 0, cache.position, 0, 0)
+    place = (0, 0, 0, 0, cache.position)
     return logits_Bx1xV[:, 0], interface.Cache(
         key=jax.lax.dynamic_update_slice(cache.key, new.key, place),
         value=jax.lax.dynamic_update_slice(cache.value, new.value, place),
@@ -250,11 +250,10 @@ class EncoderDecoder:
     joined_LxBxSxJ = jnp.einsum(
         'bse,lej->lbsj', encoded_BxSxE, kernel_LxExJ.astype(config.dtype)
     )
-    return _constrain_layers(
-        joined_LxBxSxJ.reshape(
-            *joined_LxBxSxJ.shape[:-1], config.num_heads, config.head_dim
-        )
+    heads_LxBxSxHxD = joined_LxBxSxJ.reshape(
+        *joined_LxBxSxJ.shape[:-1], config.num_heads, config.head_dim
     )
+    return _constrain_layers(attention.positions_last(heads_LxBxSxHxD))
 
 
 def _apply(module: nn.Module, params: interface.Params, *args, **kwargs) -> Any:
@@ -269,9 +268,9 @@ def _segments(batch: interface.Batch, name: str, tokens: str) -> jax.Array:
   return (batch[tokens] != 0).astype(jnp.int32)
 
 
-def _constrain_layers(x_LxBxSxHxD: jax.Array) -> jax.Array:
+def _constrain_layers(x_LxBxHxDxS: jax.Array) -> jax.Array:
   return partitioning.constrain(
-      x_LxBxSxHxD, ('layers', 'batch', 'length', 'heads', 'kv')
+      x_LxBxHxDxS, ('layers', 'batch', 'heads', 'kv', 'length')
   )
 
 

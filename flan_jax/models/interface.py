@@ -22,8 +22,8 @@ class Context(NamedTuple):
   """What the decoder attends to, computed once for an input.
 
   Attributes:
-    cross_key: [layers, B, S, H, D], in the model's dtype.
-    cross_value: [layers, B, S, H, D], in the model's dtype.
+    cross_key: [layers, B, H, D, S], in the model's dtype.
+    cross_value: [layers, B, H, D, S], in the model's dtype.
     mask_BxS: bool, True where there is a token.
   """
 
@@ -36,8 +36,8 @@ class Cache(NamedTuple):
   """Keys and values of the decoder's self-attention so far.
 
   Attributes:
-    key: [layers, B, T, H, D], in the model's dtype.
-    value: [layers, B, T, H, D], in the model's dtype.
+    key: [layers, B, H, D, T], in the model's dtype.
+    value: [layers, B, H, D, T], in the model's dtype.
     position: int32 scalar, the number of tokens written; the same for all rows.
   """
 

@@ -171,7 +171,7 @@ class DecoderLayer(_Block):
 
     Args:
       x_BxTxE: The residual stream; T is 1 with a cache.
-      past: This layer's cache [B, T, H, D]; None reads a whole row at once.
+      past: This layer's cache; None reads a whole row at once.
       cross: This layer's keys and values of the encoder's output, or None to
         make them from `encoded_BxSxE`.
       encoded_BxSxE: The encoder's output where `cross` is None.
@@ -192,12 +192,12 @@ class DecoderLayer(_Block):
       new = memory
       memory = jax.tree.map(
           lambda old, row: jax.lax.dynamic_update_slice_in_dim(
-              old, row, position, axis=1
+              old, row, position, axis=3
           ),
           past,
           new,
       )
-      written_S = jnp.arange(past.key.shape[1]) <= position
+      written_S = jnp.arange(past.key.shape[3]) <= position
       mask_Bx1xTxS = written_S[None, None, None]
     y_BxTxE = attend(y_BxTxE, memory, mask_Bx1xTxS, bias_HxTxS)
     x_BxTxE = self.add(x_BxTxE, y_BxTxE)
@@ -264,7 +264,7 @@ class Decoder(_Block):
     if past is None or position is None:
       bias_HxTxS = relative_bias(x_BxTxE.shape[1])
     else:
-      bias_HxTxS = relative_bias.of_query(position, past.key.shape[2])
+      bias_HxTxS = relative_bias.of_query(position, past.key.shape[4])
     x_BxTxE = partitioning.constrain(self.drop(x_BxTxE), _RESIDUAL)
     stack = self.stack(
         DecoderLayer,

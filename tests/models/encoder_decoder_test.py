@@ -132,7 +132,7 @@ def test_decoding_in_a_loop_with_more_layers_than_are_unrolled(config):
 
   cache, logits, expected = both(params)
   np.testing.assert_allclose(logits, expected, atol=1e-5)
-  assert cache.key.shape == (5, 2, 6, 4, 8)
+  assert cache.key.shape == (5, 2, 4, 8, 6)
 
 
 def test_options_in_one_row_score_as_each_alone(model, params):

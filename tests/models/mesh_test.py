@@ -116,7 +116,7 @@ def test_caches_and_contexts_are_shared_by_batch_and_heads(
 
   with partitioning.use(_mesh(data=2, fsdp=2, tensor=2)):
     context, cache = jax.jit(start)(params, tokens)
-  wanted = jax.P(None, ('data', 'fsdp'), None, 'tensor')
+  wanted = jax.P(None, ('data', 'fsdp'), 'tensor')
   for array in (*context[:2], *cache[:2]):
     assert array.sharding.spec == wanted
 
