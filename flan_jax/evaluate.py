@@ -161,7 +161,9 @@ def main(args: argparse.Namespace) -> int:
   answers['majority'] = protocol.majority_answers(work)
   if jax.process_index() == 0:
     _finish(settings, scope, rendering, models, work, answers)
-    _say(f'{time.perf_counter() - started:.0f} seconds{models.cut()}')
+    seconds = time.perf_counter() - started
+    examples = sum(len(each.examples) for each in work)
+    _say(f'evaluated {examples:,} examples in {seconds:.0f} s{models.cut()}')
   return 0
 
 

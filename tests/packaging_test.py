@@ -50,6 +50,8 @@ def _environment(folder: pathlib.Path) -> pathlib.Path:
   """
   venv.create(folder, with_pip=True)
   python = folder / 'bin' / 'python'
+  # The one that Python 3.11 puts there is too old to build the project.
+  _run([python, '-m', 'pip', 'uninstall', '-q', '-y', 'setuptools'], folder)
   site = pathlib.Path(
       _run(
           [python, '-c', 'import sysconfig as s; print(s.get_path("purelib"))'],
