@@ -14,7 +14,10 @@ import sys
 from flan_jax import cli
 import pytest
 
-PAGES = ('README.md', 'CONTRIBUTING.md', 'docs/runs.md')
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGES = ['README.md', 'CONTRIBUTING.md', 'benchmarks/README.md'] + sorted(
+    f'docs/{path.name}' for path in ROOT.glob('docs/*.md')
+)
 # What is added to a command so that it ends soon, by its name.
 SHORTER = {
     'train': (
