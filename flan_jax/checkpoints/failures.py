@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from typing import Any
 
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
@@ -36,6 +37,16 @@ class Quiet:
     # them find it when all is over.
     if str(unraisable.exc_value) != 'Event loop is closed':
       (self._hook or sys.__unraisablehook__)(unraisable)
+
+
+def abandon() -> None:
+  """Says nothing of writes that a failed one leaves under way.
+
+  Python warns when it throws them away, as late as at the program's end.
+  """
+  warnings.filterwarnings(
+      'ignore', 'coroutine .* was never awaited', RuntimeWarning
+  )
 
 
 def reason(error: BaseException) -> str:

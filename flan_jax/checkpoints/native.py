@@ -355,6 +355,7 @@ def _one_line(directory: pathlib.Path):
   try:
     yield
   except Exception as error:  # Orbax passes on what each file system raises.
+    failures.abandon()
     known = [f'{runs.PREFIX}_{step}' for step in runs.steps(directory)]
     kept = f'{known[-1]} is complete' if known else 'none is complete'
     raise errors.UserError(
