@@ -9,8 +9,8 @@ import logging
 import os
 import re
 import sys
-import warnings
 from typing import Any
+import warnings
 
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 
@@ -42,11 +42,13 @@ class Quiet:
 def abandon() -> None:
   """Says nothing of writes that a failed one leaves under way.
 
-  Python warns when it throws them away, as late as at the program's end.
+  Python and asyncio report them when they are thrown away, as late as at the
+  program's end.
   """
   warnings.filterwarnings(
       'ignore', 'coroutine .* was never awaited', RuntimeWarning
   )
+  logging.getLogger('asyncio').addFilter(_is_retrieved)
 
 
 def reason(error: BaseException) -> str:
@@ -60,3 +62,7 @@ def reason(error: BaseException) -> str:
 
 def _is_news(record: logging.LogRecord) -> bool:
   return record.levelno < logging.ERROR or 'orbax' not in record.pathname
+
+
+def _is_retrieved(record: logging.LogRecord) -> bool:
+  return 'exception was never retrieved' not in record.getMessage()
