@@ -20,6 +20,7 @@ class Quiet:
 
   def __init__(self):
     self._hook: Any = None
+    self._for_good = False
 
   def begin(self) -> None:
     """Drops what is a repetition."""
@@ -27,28 +28,28 @@ class Quiet:
     self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
 
   def end(self) -> None:
-    """Undoes `begin`; the second time, nothing."""
-    if self._hook is not None:
+    """Undoes `begin`; the second time, or once a write failed, nothing."""
+    if self._hook is not None and not self._for_good:
       logging.getLogger('absl').removeFilter(_is_news)
       sys.unraisablehook, self._hook = self._hook, None
+
+  def stay(self) -> None:
+    """Stays quiet for good: a write failed.
+
+    Python and asyncio report the writes that were under way with it when they
+    throw them away, as late as at the program's end.
+    """
+    self._for_good = True
+    warnings.filterwarnings(
+        'ignore', 'coroutine .* was never awaited', RuntimeWarning
+    )
+    logging.getLogger('asyncio').addFilter(_is_retrieved)
 
   def _unraisable(self, unraisable: Any) -> None:
     # What a write that was under way finds when the first one failed. Some of
     # them find it when all is over.
     if str(unraisable.exc_value) != 'Event loop is closed':
       (self._hook or sys.__unraisablehook__)(unraisable)
-
-
-def abandon() -> None:
-  """Says nothing of writes that a failed one leaves under way.
-
-  Python and asyncio report them when they are thrown away, as late as at the
-  program's end.
-  """
-  warnings.filterwarnings(
-      'ignore', 'coroutine .* was never awaited', RuntimeWarning
-  )
-  logging.getLogger('asyncio').addFilter(_is_retrieved)
 
 
 def reason(error: BaseException) -> str:

@@ -118,7 +118,7 @@ class Checkpointer:
       UserError: This checkpoint, or the one before it, could not be written
         (a full disk).
     """
-    with _one_line(self._directory):
+    with _one_line(self._directory, self._quiet):
       self._manager.wait_until_finished()
       trees = self._flatten({_PARAMS: params, _OPTIMIZER: optimizer})
       args = {name: ocp.args.PyTreeSave(tree) for name, tree in trees.items()}
@@ -184,7 +184,7 @@ class Checkpointer:
     Raises:
       UserError: It could not be written.
     """
-    with _one_line(self._directory):
+    with _one_line(self._directory, self._quiet):
       self._manager.wait_until_finished()
 
   def close(self) -> None:
@@ -194,7 +194,7 @@ class Checkpointer:
       UserError: The last checkpoint could not be written.
     """
     try:
-      with _one_line(self._directory):
+      with _one_line(self._directory, self._quiet):
         self._manager.close()
     finally:
       self._quiet.end()
@@ -350,12 +350,12 @@ def _shape(shape: Iterable[int]) -> str:
 
 
 @contextlib.contextmanager
-def _one_line(directory: pathlib.Path):
+def _one_line(directory: pathlib.Path, quiet: failures.Quiet):
   """Makes one line of what goes wrong while a checkpoint is written."""
   try:
     yield
   except Exception as error:  # Orbax passes on what each file system raises.
-    failures.abandon()
+    quiet.stay()
     known = [f'{runs.PREFIX}_{step}' for step in runs.steps(directory)]
     kept = f'{known[-1]} is complete' if known else 'none is complete'
     raise errors.UserError(
