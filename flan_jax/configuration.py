@@ -13,7 +13,7 @@ REQUIRED, a misspelt name) is one line that names file and line, and is found
 before anything slow is imported. The second gives the statements to gin.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import importlib
 import importlib.util  # gin-config uses it without importing it.
@@ -131,6 +131,29 @@ def text(name: str, value: Any, may_be_empty: bool = False) -> None:
     )
   if not value and not may_be_empty:
     raise errors.UserError(f'{name}: must not be empty')
+
+
+def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+  """Checks that a setting is one of a few words, else UserError."""
+  if value not in allowed:
+    words = ' or '.join(f'"{word}"' for word in allowed)
+    raise errors.UserError(f'{name}: must be {words}, not {value!r}')
+
+
+def feature_lengths(value: Any) -> None:
+  """Checks TASK_FEATURE_LENGTHS, else UserError.
+
+  Args:
+    value: Should map 'inputs' and 'targets' to tokens, 2 or more: the last one
+      is the end of the text.
+  """
+  if not isinstance(value, Mapping) or set(value) != {'inputs', 'targets'}:
+    raise errors.UserError(
+        "TASK_FEATURE_LENGTHS: must be like {'inputs': 512, 'targets': 128},"
+        f' not {value!r}'
+    )
+  for name, length in value.items():
+    whole_number(f'TASK_FEATURE_LENGTHS[{name!r}]', length, 2)
 
 
 def instance(name: str, value: Any, kind: type | tuple[type, ...]) -> None:

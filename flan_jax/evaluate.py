@@ -89,17 +89,10 @@ class Eval:
     if self.max_examples is not None:
       configuration.whole_number('MAX_EXAMPLES', self.max_examples, 1)
     if self.task_feature_lengths is not None:
-      for name in ('inputs', 'targets'):
-        configuration.whole_number(
-            f'TASK_FEATURE_LENGTHS[{name!r}]',
-            self.task_feature_lengths.get(name),
-            2,
-        )
-    if self.normalisation not in ('sum', 'mean'):
-      raise errors.UserError(
-          'Eval.normalisation: must be "sum" or "mean", not'
-          f' {self.normalisation!r}'
-      )
+      configuration.feature_lengths(self.task_feature_lengths)
+    configuration.one_of(
+        'Eval.normalisation', self.normalisation, ('sum', 'mean')
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,9 @@ make_environment() {
     [ setup.py -nt "$stamp" ]; then
     echo "== installing flan_jax$1 and what it needs"
     "$VENV/bin/python" -m pip install --quiet --upgrade pip
-    "$VENV/bin/python" -m pip install --quiet --editable ".$1"
+    # The build warns of what is meant: an editable install.
+    PYTHONWARNINGS=ignore \
+      "$VENV/bin/python" -m pip install --quiet --editable ".$1"
     touch "$stamp"
   fi
 }

@@ -112,7 +112,7 @@ class Train:
         'MODEL', self.model, model_config.EncoderDecoderConfig
     )
     configuration.instance('MESH', self.mesh, partitioning.MeshConfig)
-    self._check_lengths()
+    configuration.feature_lengths(self.task_feature_lengths)
     self._check_normalizer()
     self._check_optimizer()
     if self.batch_size % self.num_microbatches:
@@ -120,19 +120,6 @@ class Train:
           f'NUM_MICROBATCHES: {self.num_microbatches} equal parts cannot be'
           f' made of BATCH_SIZE = {self.batch_size} rows'
       )
-
-  def _check_lengths(self) -> None:
-    lengths = self.task_feature_lengths
-    if not isinstance(lengths, Mapping) or set(lengths) != {
-        'inputs',
-        'targets',
-    }:
-      raise errors.UserError(
-          "TASK_FEATURE_LENGTHS: must be like {'inputs': 512, 'targets':"
-          f' 128}}, not {lengths!r}'
-      )
-    for name, length in lengths.items():
-      configuration.whole_number(f'TASK_FEATURE_LENGTHS[{name!r}]', length, 2)
 
   def _check_normalizer(self) -> None:
     factor = self.loss_normalizing_factor
