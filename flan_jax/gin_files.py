@@ -251,11 +251,20 @@ def _statements(text: str, name: str) -> Iterator[Any]:
     raise errors.UserError(_syntax(error, name)) from error
   except tokenize.TokenError as error:
     message, (line, _) = error.args
+    if 'EOF' in message:
+      # Where the file ends; from Python 3.12 on the tokenizer names the line
+      # before.
+      line = _last_line(text)
     raise errors.UserError(f'{name}:{line}: {message}') from error
   except StopIteration as error:
     # gin's parser runs past the end of a statement that is cut short.
-    line = text.count('\n') + 1
-    raise errors.UserError(f'{name}:{line}: the file ends too soon') from error
+    raise errors.UserError(
+        f'{name}:{_last_line(text)}: the file ends too soon'
+    ) from error
+
+
+def _last_line(text: str) -> int:
+  return text.count('\n') + 1
 
 
 def _syntax(error: SyntaxError, name: str) -> str:
