@@ -11,6 +11,7 @@ from flan_jax import errors
 from flan_jax import paths
 from flan_jax.data import sni_declarations
 from flan_jax.data import spec_files
+from flan_jax.data import spec_problems
 from flan_jax.data import specs
 
 # A mixture is told by its `members`, without parsing the whole file.
@@ -255,7 +256,7 @@ def register(dataset: specs.Dataset) -> None:
   Raises:
     UserError: Something in the declaration is wrong.
   """
-  for problem in specs.problems(dataset):
+  for problem in spec_problems.problems(dataset):
     key = f'{problem.key}: ' if problem.key else ''
     raise errors.UserError(f"dataset '{dataset.name}': {key}{problem.message}")
   _REGISTERED[dataset.name] = dataset

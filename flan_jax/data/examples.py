@@ -17,6 +17,7 @@ class Example:
     answer_index: The right option's place in `options`; None for generation.
     references: All accepted targets; the first one is `targets`.
     inverted: Whether the template asks for something else than the answer.
+    group: What examples that a metric scores together share; '' for none.
   """
 
   task: str
@@ -28,3 +29,4 @@ class Example:
   answer_index: int | None = None
   references: tuple[str, ...] = ()
   inverted: bool = False
+  group: str = ''

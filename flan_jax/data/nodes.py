@@ -6,6 +6,7 @@ it stands in the file.
 """
 
 from collections.abc import Sequence
+import json
 import pathlib
 
 from flan_jax import errors
@@ -80,6 +81,24 @@ class Node:
     if text not in ('true', 'false'):
       raise self.error(f"must be true or false, not '{text}'")
     return text == 'true'
+
+  def typed(self) -> object:
+    """Returns the value with its types, as JSON has them.
+
+    What stands without quotes and is a number, true, false or null, is that;
+    all other scalars are texts.
+    """
+    node = self._node
+    if isinstance(node, yaml.ScalarNode):
+      if node.style is None:
+        try:
+          return json.loads(node.value)
+        except ValueError:
+          pass  # A text without quotes.
+      return node.value
+    if self.is_list():
+      return [item.typed() for item in self.items()]
+    return {key: entry.typed() for key, entry in self.entries().items()}
 
   def items(self) -> list['Node']:
     """Returns the values of a list."""

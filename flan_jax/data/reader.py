@@ -177,6 +177,8 @@ class Rows:
       return 'choices.label'
     if choices and name in (*choices.fields, choices.list):
       return 'choices'
+    if name == self.dataset.group_by:
+      return 'group_by'
     return 'references'
 
   def _apply(

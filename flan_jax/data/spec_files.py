@@ -10,6 +10,7 @@ import re
 
 from flan_jax import paths
 from flan_jax.data import nodes
+from flan_jax.data import spec_problems
 from flan_jax.data import specs
 
 BLANK = 'BLANK.yaml'  # The file to copy: it loads, and is no dataset.
@@ -41,7 +42,7 @@ def load(
   path = pathlib.Path(path)
   node = nodes.read(path)
   name = 'blank' if path.name == BLANK else path.stem
-  if not specs.is_name(name):
+  if not spec_problems.is_name(name):
     raise node.error(
         f"the file's name '{path.stem}' becomes the dataset's name, so it must"
         " be lower-case letters, digits and '_'"
@@ -49,7 +50,7 @@ def load(
   if 'members' in node.entries():
     return _read_mixture(node, name, path)
   dataset = _read_dataset(node, name, path, collection or _collection(path))
-  for problem in specs.problems(dataset):
+  for problem in spec_problems.problems(dataset):
     raise _find(node, problem.key).error(problem.message, problem.position)
   return dataset
 
@@ -80,10 +81,17 @@ def _read_dataset(
       optional=(
           'description',
           'licence',
+          'subcluster',
+          'family',
+          'alternatives',
           'limits',
+          'keep',
           'field_names',
+          'constants',
           'choices',
           'references',
+          'group_by',
+          'sample',
       ),
   )
   fields = keys['fields']
@@ -107,7 +115,19 @@ def _read_dataset(
       choices=_read_choices(keys['choices']) if 'choices' in keys else None,
       references=_text(keys, 'references'),
       metrics=keys['metrics'].texts(),
-      templates=tuple(_read_template(n) for n in keys['templates'].items()),
+      templates=_read_templates(keys['templates'], path),
+      subcluster=_text(keys, 'subcluster'),
+      family=_text(keys, 'family'),
+      alternatives=tuple(
+          _read_alternative(n)
+          for n in (
+              keys['alternatives'].items() if 'alternatives' in keys else ()
+          )
+      ),
+      constants=_text_map(keys['constants']) if 'constants' in keys else {},
+      keep=_text(keys, 'keep'),
+      group_by=_text(keys, 'group_by'),
+      sample=_read_sample(keys['sample']) if 'sample' in keys else {},
   )
 
 
@@ -139,6 +159,46 @@ def _read_source(node: nodes.Node) -> specs.Source:
   where = keys.pop(kinds[0])
   options = {key: value.text() for key, value in keys.items()}
   return specs.Source(kind=kinds[0], where=where.text(), options=options)
+
+
+def _read_alternative(node: nodes.Node) -> specs.Alternative:
+  keys = node.section(('source',), ('splits', 'fields', 'keep', 'note'))
+  fields: Mapping[str, str] | str = ''
+  if 'fields' in keys:
+    given = keys['fields']
+    fields = given.text() if given.is_text() else _text_map(given)
+  return specs.Alternative(
+      source=_read_source(keys['source']),
+      splits=_text_map(keys['splits']) if 'splits' in keys else {},
+      fields=fields,
+      keep=_text(keys, 'keep'),
+      note=_text(keys, 'note'),
+  )
+
+
+def _read_sample(node: nodes.Node) -> Mapping[str, object]:
+  node.entries()  # It must be a mapping.
+  sample = node.typed()
+  assert isinstance(sample, dict)
+  return sample
+
+
+def _read_templates(
+    node: nodes.Node, path: pathlib.Path
+) -> tuple[specs.Template, ...]:
+  """Reads a list of templates, or those of another dataset beside this one."""
+  if not node.is_text():
+    return tuple(_read_template(n) for n in node.items())
+  other = path.with_name(f'{node.text()}.yaml')
+  if other == path or not other.is_file():
+    raise node.error(
+        f"'{node.text()}' must be a list of templates, or the name of another"
+        f' dataset in {path.parent} whose templates these are'
+    )
+  entries = nodes.read(other).entries()
+  if 'templates' not in entries or entries['templates'].is_text():
+    raise node.error(f'{other} has no list of templates itself')
+  return tuple(_read_template(n) for n in entries['templates'].items())
 
 
 def _read_choices(node: nodes.Node) -> specs.Choices:

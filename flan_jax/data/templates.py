@@ -102,13 +102,15 @@ def compile_template(
 ) -> Compiled:
   """Makes a template ready under 'shown', 'hidden' or 'random' options.
 
-  What is the same for every row (hidden options, options that are always the
-  same) is written into the text here.
+  What is the same for every row (constants, hidden options, options that are
+  always the same) is written into the text here.
   """
   choices = dataset.choices
 
   def text(source: str) -> Text:
     pieces = slots.split(source)
+    for name, constant in dataset.constants.items():
+      pieces = slots.fill(pieces, name, constant)
     if choices and options == 'hidden':
       pieces = slots.without(pieces, 'options')
     elif choices and choices.names and options == 'shown':
@@ -244,6 +246,7 @@ class Renderer:
       answered: options_lib.Answered | None,
       **texts: str,
   ) -> examples.Example:
+    group_by = self.task.dataset.group_by
     options, right = None, None
     if compiled.ranks and answered:
       options, right = answered
@@ -259,6 +262,7 @@ class Renderer:
         answer_index=right,
         references=self._references(compiled, row, texts['targets']),
         inverted=compiled.template.inverted,
+        group=row[group_by] if group_by else '',
         **texts,
     )
 

@@ -213,8 +213,8 @@ def test_datasets_declared_in_python(registry, declare, tmp_path):
         ({'metrics': ('bleu4',)}, "metrics[0]: unknown metric 'bleu4'"),
         ({'templates': ()}, 'templates: needs at least one template'),
         (
-            {'source': specs.Source(kind='parquet', where='x')},
-            "source: unknown kind 'parquet'",
+            {'source': specs.Source(kind='excel', where='x')},
+            "source: unknown kind 'excel'",
         ),
         (
             {'source': specs.Source(kind='csv', where='x', options={'a': 'b'})},

@@ -1,8 +1,13 @@
 """Fields of the FLAN datasets whose rows need code, on rows as they are."""
 
 from flan_jax.data import catalogue
-from flan_jax.data import fields
 from flan_jax.data import rows as rows_lib
+from flan_jax.data.fields import closed_book_qa
+from flan_jax.data.fields import common
+from flan_jax.data.fields import paraphrase
+from flan_jax.data.fields import reading_comprehension
+from flan_jax.data.fields import sentiment
+from flan_jax.data.fields import struct_to_text
 import hypothesis
 from hypothesis import strategies as st
 import numpy as np
@@ -12,7 +17,7 @@ import pytest
 @hypothesis.given(st.text(alphabet='ab? ', max_size=10), st.integers(0, 3))
 def test_a_question_ends_in_one_question_mark(text, marks):
   row = {'question': text + '?' * marks, 'answer': ['x']}
-  question = fields.natural_questions(row)['question']
+  question = closed_book_qa.natural_questions(row)['question']
   assert question.endswith('?')
   assert not question[:-1].endswith(('?', ' '))
   assert not question.startswith(' ')
@@ -20,22 +25,22 @@ def test_a_question_ends_in_one_question_mark(text, marks):
 
 def test_natural_questions():
   row = {'question': 'who won ', 'answer': ['Michael Grimm', 'Grimm']}
-  assert fields.natural_questions(row) == {
+  assert closed_book_qa.natural_questions(row) == {
       'question': 'who won?',
       'answer': 'Michael Grimm',
       'answers': ['Michael Grimm', 'Grimm'],
   }
   one = {'question': 'why?', 'targets': 'because'}
-  assert fields.question_answers(one)['answers'] == ['because']
+  assert common.question_answers(one)['answers'] == ['because']
   with pytest.raises(ValueError, match="no 'answers', 'answer' or 'targets'"):
-    fields.question_answers({'question': 'why', 'answer': []})
+    common.question_answers({'question': 'why', 'answer': []})
 
 
 def test_bool_q_has_a_label_and_no_question_mark():
   row = {'title': 't', 'passage': 'p', 'question': 'is it so?', 'answer': True}
   expected = {'title': 't', 'passage': 'p', 'question': 'is it so', 'label': 1}
-  assert fields.bool_q(row) == expected
-  assert fields.bool_q({**row, 'answer': False})['label'] == 0
+  assert reading_comprehension.bool_q(row) == expected
+  assert reading_comprehension.bool_q({**row, 'answer': False})['label'] == 0
 
 
 def test_squad():
@@ -46,7 +51,7 @@ def test_squad():
       'answers': {'text': ['1990', '1990', 'in 1990'], 'answer_start': [1, 1]},
       'id': '7',
   }
-  assert fields.squad(row) == {
+  assert reading_comprehension.squad(row) == {
       'title': 'Beyoncé Knowles',
       'context': 'c',
       'question': 'When?',
@@ -54,12 +59,12 @@ def test_squad():
       'answers': ['1990', 'in 1990'],
   }
   with pytest.raises(ValueError, match='no answer'):
-    fields.squad({**row, 'answers': {'text': []}})
+    reading_comprehension.squad({**row, 'answers': {'text': []}})
 
 
 def test_imdb_line_breaks():
   text = 'Good.<br /><br />Very<br>good.<BR/>'
-  found = fields.imdb_reviews({'text': text, 'label': 1})
+  found = sentiment.imdb_reviews({'text': text, 'label': 1})
   assert found == {'text': 'Good.\n\nVery\ngood.\n', 'label': 1}
 
 
@@ -80,7 +85,7 @@ def test_imdb_line_breaks():
 )
 def test_qqp_quotes(raw, expected):
   row = {'question1': raw, 'question2': 'x', 'label': 0}
-  assert fields.qqp(row) == {**row, 'question1': expected}
+  assert paraphrase.qqp(row) == {**row, 'question1': expected}
 
 
 def test_dart_triples():
@@ -93,19 +98,21 @@ def test_dart_triples():
       'target': 'first',
       'references': ['first', ' ', 'second'],
   }
-  assert fields.dart(row) == {
+  assert struct_to_text.dart(row) == {
       'triples': 'Cup; TOP CLUB, FC [♀3 ]; A_b, eatType, pub',
       'triple_lines': 'Cup\nTOP CLUB, FC [♀3 ]\nA_b, eatType, pub',
       'target': 'first',
       'references': ['first', 'second'],
   }
-  assert fields.dart({**row, 'references': []})['references'] == ['first']
-  assert fields.dart({**row, 'target': ''})['target'] == 'first'
+  assert struct_to_text.dart({**row, 'references': []})['references'] == [
+      'first'
+  ]
+  assert struct_to_text.dart({**row, 'target': ''})['target'] == 'first'
 
 
 def test_as_is_leaves_the_row_alone():
   row = {'a': 1}
-  found = fields.as_is(row)
+  found = common.as_is(row)
   found['a'] = 2
   assert row == {'a': 1}
 

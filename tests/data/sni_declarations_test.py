@@ -5,6 +5,7 @@ import json
 from flan_jax import errors
 from flan_jax.data import slots
 from flan_jax.data import sni_declarations
+from flan_jax.data import spec_problems
 from flan_jax.data import specs
 import pytest
 
@@ -42,7 +43,7 @@ def test_a_generation_task(tmp_path):
   }
   assert dataset.metrics == ('rouge', 'exact_match')
   assert set(dataset.splits) == {'train', 'validation', 'test'}
-  assert list(specs.problems(dataset)) == []
+  assert list(spec_problems.problems(dataset)) == []
 
 
 def test_a_classification_task(tmp_path):
@@ -50,7 +51,7 @@ def test_a_classification_task(tmp_path):
   dataset = sni_declarations.load(path)
   assert dataset.choices == specs.Choices(label='output.0', names=('no', 'yes'))
   assert dataset.references == ''
-  assert list(specs.problems(dataset)) == []
+  assert list(spec_problems.problems(dataset)) == []
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_every_real_file_becomes_a_dataset(shared, folder):
   clusters = set()
   for path in sorted((shared / 'data' / 'sni' / folder).glob('task*.json')):
     dataset = sni_declarations.load(path)
-    assert list(specs.problems(dataset)) == []
+    assert list(spec_problems.problems(dataset)) == []
     clusters.add(dataset.cluster)
   if folder == 'tasks':
     # SOURCE.md counts 16 categories.

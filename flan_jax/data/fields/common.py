@@ -1,0 +1,44 @@
+"""Fields that datasets of several clusters make alike."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def as_is(row: Mapping[str, Any]) -> dict[str, Any]:
+  """Every column of the row under its own name."""
+  return dict(row)
+
+
+def has_texts(row: Mapping[str, Any]) -> bool:
+  """Whether no text of the row is empty: for `keep`."""
+  return all(v.strip() for v in row.values() if isinstance(v, str))
+
+
+def question_answers(row: Mapping[str, Any]) -> dict[str, Any]:
+  """Open questions with one or many accepted answers.
+
+  Reads `question` and the first of `answers`, `answer` and `targets` that the
+  row has, a text or a list of texts.
+
+  Returns:
+    `question`, ending in exactly one question mark; `answer`, the first one;
+    `answers`, all of them.
+  """
+  for key in ('answers', 'answer', 'targets'):
+    if row.get(key):
+      answers = row[key]
+      break
+  else:
+    raise ValueError("the row has no 'answers', 'answer' or 'targets'")
+  if isinstance(answers, str):
+    answers = [answers]
+  return {
+      'question': bare(row['question']) + '?',
+      'answer': answers[0],
+      'answers': list(answers),
+  }
+
+
+def bare(question: str) -> str:
+  """The question without question marks and spaces at its ends."""
+  return question.strip().rstrip('? ')

@@ -1,0 +1,25 @@
+"""Paraphrase: two texts that may say the same."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def qqp(row: Mapping[str, Any]) -> dict[str, Any]:
+  """QQP: `question1`, `question2` and `label`.
+
+  GLUE's file carries the quoting of the CSV file that it was made from:
+  quotes around a whole question go, and doubled ones become apostrophes.
+  """
+  return {
+      'question1': _without_csv_quotes(row['question1']),
+      'question2': _without_csv_quotes(row['question2']),
+      'label': row['label'],
+  }
+
+
+def _without_csv_quotes(text: str) -> str:
+  inner = text[1:-1]
+  if len(text) > 1 and text[0] == text[-1] == '"':
+    if '"' not in inner.replace('""', ''):
+      text = inner
+  return text.replace('""', "'")
