@@ -1,8 +1,7 @@
-"""Looking at data: `flan-jax tasks`, `show`, `prepare`, `check`, `vocabulary`.
+"""Looking at data: `flan-jax tasks`, `show`, `prepare`, `vocabulary`.
 
 flan-jax tasks sentiment
 flan-jax show rte:template_3 -n 1
-flan-jax check my_dataset --mixtures=my_folder
 """
 
 import argparse
@@ -18,11 +17,11 @@ from typing import Any
 from flan_jax import errors
 from flan_jax import vocabularies
 from flan_jax.data import access as access_lib
-from flan_jax.data import checks
 from flan_jax.data import drawing
 from flan_jax.data import examples as examples_lib
 from flan_jax.data import listing
 from flan_jax.data import mixtures as mixtures_lib
+from flan_jax.data import sample_rows
 from flan_jax.data import specs
 from flan_jax.data import tasks as tasks_lib
 import tqdm
@@ -100,7 +99,9 @@ def _print_datasets(rows: Sequence[dict[str, Any]], at_length: bool) -> None:
 
 def _print_mixtures(rows: Sequence[dict[str, Any]]) -> None:
   for row in rows:
-    print(f'mixture {row["name"]}: {_count(len(row["members"]), "task")}')
+    print(
+        f'mixture {row["name"]}: {listing.counted(len(row["members"]), "task")}'
+    )
     if row['description']:
       print(f'  {row["description"]}')
     if row['held_out']:
@@ -108,10 +109,6 @@ def _print_mixtures(rows: Sequence[dict[str, Any]]) -> None:
       more = len(row['held_out']) - 4
       print(f'  held out: {names}' + (f' and {more} more' if more > 0 else ''))
     print()
-
-
-def _count(count: int, noun: str) -> str:
-  return f'{count:,} {noun}{"" if count == 1 else "s"}'
 
 
 def show(args: argparse.Namespace) -> int:
@@ -125,6 +122,9 @@ def show(args: argparse.Namespace) -> int:
   access = access_lib.Access.from_args(args)
   found = mixtures_lib.resolve(access.catalogue, args.name)
   vocabulary = vocabularies.load(args.vocabulary)
+  if args.sample:
+    _show_samples(mixtures_lib.as_mixture(found), vocabulary, args.json)
+    return 0
   drawn = drawing.examples(
       found,
       args.split,
@@ -141,6 +141,25 @@ def show(args: argparse.Namespace) -> int:
     else:
       _print_example(shown, f'{place + 1} of {args.count}')
   return 0
+
+
+def _show_samples(
+    mixture: mixtures_lib.Mixture,
+    vocabulary: vocabularies.Vocabulary,
+    as_json: bool,
+) -> None:
+  """Prints the made-up row of each task under each of its templates."""
+  found = [
+      example
+      for task, _ in mixture.members
+      for example in sample_rows.examples(task)
+  ]
+  for place, example in enumerate(found):
+    shown = _shown(example, vocabulary)
+    if as_json:
+      print(json.dumps(shown, ensure_ascii=False))
+    else:
+      _print_example(shown, f'{place + 1} of {len(found)}')
 
 
 def _shown(
@@ -245,108 +264,6 @@ def _prepared(name: str, splits: Any, seconds: float) -> list[str]:
 def _prepared_line(name: str, cells: Sequence[str], width: int) -> str:
   figures = ''.join(f'{cell:>10}' for cell in cells[:5])
   return '  '.join([f'{name:<{width}}{figures}', *cells[5:]])
-
-
-def check(args: argparse.Namespace) -> int:
-  """Validates declarations; returns the exit code: 2 if something is wrong.
-
-  Rows are looked at where they are stored or quick to read; those of a TFDS
-  dataset that is not stored yet only if the dataset was asked for.
-
-  Raises:
-    UserError: A name is unknown.
-  """
-  access = access_lib.Access.from_args(args)
-  findings: list[checks.Finding] = []
-  datasets = _checked_datasets(access, args.names, findings)
-  states = []
-  with tqdm.tqdm(datasets, unit='dataset', disable=None, leave=False) as bar:
-    for dataset in bar:
-      bar.set_postfix_str(dataset.name)
-      findings += checks.declaration(dataset)
-      state = access.store.status(dataset)
-      looked = state.state == 'prepared' or (
-          state.state == 'here'
-          and (dataset.source.kind != 'tfds' or bool(args.names))
-      )
-      if looked:
-        findings += _row_findings(access, dataset)
-        state = access.store.status(dataset)  # Looking has stored the rows.
-      states.append({
-          'name': dataset.name,
-          'templates': len(dataset.templates),
-          'state': state.state,
-          'detail': state.detail,
-          'rows_checked': looked,
-      })
-  findings = list(dict.fromkeys(findings))
-  if args.json:
-    listed = [dataclasses.asdict(finding) for finding in findings]
-    found = {'findings': listed, 'datasets': states}
-    print(json.dumps(found, indent=2, ensure_ascii=False))
-  else:
-    _print_check(states, findings)
-  return 2 if findings else 0
-
-
-def _checked_datasets(
-    access: access_lib.Access,
-    names: Sequence[str],
-    findings: list[checks.Finding],
-) -> list[specs.Dataset]:
-  """Returns what names mean, all by default; notes what cannot be read."""
-  if names:
-    found = listing.members(access.catalogue, names, with_held_out=True)
-    return list({t.dataset.name: t.dataset for t in found}.values())
-  datasets = []
-  for name in access.catalogue.dataset_names():
-    try:
-      datasets.append(access.catalogue.dataset(name))
-    except errors.UserError as error:
-      findings.append(checks.Finding('', '', str(error)))
-  for row in listing.mixture_specs(access.catalogue):
-    if 'error' in row:
-      findings.append(checks.Finding('', '', row['error']))
-  return datasets
-
-
-def _row_findings(
-    access: access_lib.Access, dataset: specs.Dataset
-) -> list[checks.Finding]:
-  found = []
-  for split in dataset.splits:
-    try:
-      reader = access.store.open(dataset, split)
-    except errors.UserError as error:
-      found.append(checks.Finding('', '', str(error)))
-    else:
-      found += checks.rows(dataset, reader)
-  return found
-
-
-def _print_check(
-    states: Sequence[dict[str, Any]], findings: Sequence[checks.Finding]
-) -> None:
-  width = max((len(row['name']) for row in states), default=0)
-  for row in states:
-    print(f'{row["name"]:<{width}}  {row["state"]:<8}  {row["detail"]}')
-  print()
-  for finding in findings:
-    print(finding)
-  unseen = sum(
-      row['state'] == 'here' and not row['rows_checked'] for row in states
-  )
-  if unseen:
-    print(
-        f'The rows of {_count(unseen, "dataset")} were not looked at: they are'
-        ' here, but not prepared; `flan-jax check NAME` reads them.'
-    )
-  templates = sum(row['templates'] for row in states)
-  wrong = _count(len(findings), 'finding') if findings else 'nothing is wrong'
-  print(
-      f'{_count(len(states), "dataset")}, {_count(templates, "template")}:'
-      f' {wrong}'
-  )
 
 
 def vocabulary(args: argparse.Namespace) -> int:

@@ -241,6 +241,11 @@ def _show(commands) -> None:
       help='train, validation or test (default: train)',
   )
   parser.add_argument(
+      '--sample',
+      action='store_true',
+      help="the declaration's made-up row under each template: needs no data",
+  )
+  parser.add_argument(
       '--vocabulary',
       default='mixtures/mini/mini.model',
       metavar='SPEC',
@@ -285,7 +290,29 @@ def _check(commands) -> None:
   )
   parser.add_argument('--json', action='store_true', help='print JSON')
   _data_arguments(parser)
-  parser.set_defaults(run='flan_jax.browse:check')
+  parser.set_defaults(run='flan_jax.checking:main')
+
+
+def _document(commands) -> None:
+  parser = commands.add_parser(
+      'document',
+      help='write pages about the datasets of a collection',
+      description=(
+          'Writes a page of Markdown for each cluster of a collection: each'
+          " dataset's facts\nand its made-up row under three templates."
+      ),
+  )
+  parser.add_argument('collection', help='such as flan2021')
+  parser.add_argument(
+      '--output', required=True, metavar='DIR', help='where the pages go'
+  )
+  parser.add_argument(
+      '--check',
+      action='store_true',
+      help='write nothing; exit with 2 if a page there is not current',
+  )
+  _data_arguments(parser)
+  parser.set_defaults(run='flan_jax.documenting:main')
 
 
 def _vocabulary(commands) -> None:
@@ -339,6 +366,7 @@ def parser() -> argparse.ArgumentParser:
       _show,
       _prepare,
       _check,
+      _document,
       _vocabulary,
   ):
     add(commands)

@@ -10,7 +10,17 @@ import pytest
 # From the top down; a module imports from its own layer's package or below.
 LAYERS = (
     ('cli', '__main__'),
-    ('train', 'predict', 'evaluate', 'browse', 'seqio_tasks', 'datasets'),
+    (
+        'train',
+        'predict',
+        'evaluate',
+        'browse',
+        'checking',
+        'composition',
+        'documenting',
+        'seqio_tasks',
+        'datasets',
+    ),
     ('training', 'inference', 'evaluation'),
     ('checkpoints', 'models'),
     ('data',),

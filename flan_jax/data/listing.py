@@ -153,3 +153,8 @@ def _dataset(dataset: specs.Dataset, store: 'rows.RowStore') -> dict[str, Any]:
       'state': status.state,
       'detail': status.detail,
   }
+
+
+def counted(count: int, noun: str) -> str:
+  """Returns a count with its noun: '1 task', '1,200 tasks'."""
+  return f'{count:,} {noun}{"" if count == 1 else "s"}'
