@@ -1,7 +1,15 @@
 """Fields that datasets of several clusters make alike."""
 
 from collections.abc import Mapping
+import html
+import re
 from typing import Any
+
+# With its semicolon: '&copy=1' is part of an address.
+_ESCAPE = re.compile(r'&#?\w+;')
+# Control characters other than white space, soft hyphens, spaces of no width and
+# byte order marks. Joiners have a meaning in some scripts and stay.
+_UNSEEN = re.compile('[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\ufeff]')
 
 
 def as_is(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,3 +50,12 @@ def question_answers(row: Mapping[str, Any]) -> dict[str, Any]:
 def bare(question: str) -> str:
   """The question without question marks and spaces at its ends."""
   return question.strip().rstrip('? ')
+
+
+def one_line(text: str) -> str:
+  """A crawled text as one line, without escapes of HTML and odd characters.
+
+  Any run of white space, such as no-break spaces and line breaks, is one space.
+  """
+  text = _ESCAPE.sub(lambda match: html.unescape(match.group()), text)
+  return ' '.join(_UNSEEN.sub('', text).split())
