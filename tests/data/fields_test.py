@@ -4,9 +4,7 @@ from flan_jax.data import catalogue
 from flan_jax.data import rows as rows_lib
 from flan_jax.data.fields import closed_book_qa
 from flan_jax.data.fields import common
-from flan_jax.data.fields import paraphrase
 from flan_jax.data.fields import reading_comprehension
-from flan_jax.data.fields import sentiment
 from flan_jax.data.fields import struct_to_text
 import hypothesis
 from hypothesis import strategies as st
@@ -60,32 +58,6 @@ def test_squad():
   }
   with pytest.raises(ValueError, match='no answer'):
     reading_comprehension.squad({**row, 'answers': {'text': []}})
-
-
-def test_imdb_line_breaks():
-  text = 'Good.<br /><br />Very<br>good.<BR/>'
-  found = sentiment.imdb_reviews({'text': text, 'label': 1})
-  assert found == {'text': 'Good.\n\nVery\ngood.\n', 'label': 1}
-
-
-@pytest.mark.parametrize(
-    ('raw', 'expected'),
-    [
-        (
-            '"Do people really ""enjoy"" jobs?"',
-            "Do people really 'enjoy' jobs?",
-        ),
-        ('Is "this" one?', 'Is "this" one?'),
-        ('"Quoted"', 'Quoted'),
-        ('"A" and "B"', '"A" and "B"'),
-        ('a ""b""', "a 'b'"),
-        ('"', '"'),
-        ('', ''),
-    ],
-)
-def test_qqp_quotes(raw, expected):
-  row = {'question1': raw, 'question2': 'x', 'label': 0}
-  assert paraphrase.qqp(row) == {**row, 'question1': expected}
 
 
 def test_dart_triples():

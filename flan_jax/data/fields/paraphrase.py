@@ -17,6 +17,20 @@ def qqp(row: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
+def stsb(row: Mapping[str, Any]) -> dict[str, Any]:
+  """STS-B (Cer et al., 2017): two sentences and how alike they are.
+
+  Returns:
+    `sentence1`, `sentence2`; `label`, the mean of the annotators' scores from
+    0 to 5, rounded to a whole number (a half to the even one, as FLAN does).
+  """
+  return {
+      'sentence1': row['sentence1'],
+      'sentence2': row['sentence2'],
+      'label': round(row['label']),
+  }
+
+
 def _without_csv_quotes(text: str) -> str:
   inner = text[1:-1]
   if len(text) > 1 and text[0] == text[-1] == '"':
