@@ -13,6 +13,7 @@ from flan_jax import errors
 from flan_jax.data import access as access_lib
 from flan_jax.data import checks
 from flan_jax.data import listing
+from flan_jax.data import similarity
 from flan_jax.data import specs
 import tqdm
 
@@ -26,6 +27,10 @@ def main(args: argparse.Namespace) -> int:
   Raises:
     UserError: A name is unknown.
   """
+  if args.similar is not None and not 0 < args.similar <= 1:
+    raise errors.UserError(
+        f'--similar: must be above 0 and at most 1, not {args.similar:g}'
+    )
   access = access_lib.Access.from_args(args)
   findings: list[checks.Finding] = []
   datasets = _checked_datasets(access, args.names, findings)
@@ -50,12 +55,21 @@ def main(args: argparse.Namespace) -> int:
           'rows_checked': looked,
       })
   findings = list(dict.fromkeys(findings))
+  pairs = similarity.alike(datasets, args.similar) if args.similar else []
   if args.json:
     listed = [dataclasses.asdict(finding) for finding in findings]
     found = {'findings': listed, 'datasets': states}
+    if args.similar:
+      found['similar'] = [dataclasses.asdict(pair) for pair in pairs]
     print(json.dumps(found, indent=2, ensure_ascii=False))
   else:
     _print_check(states, findings)
+    if args.similar:
+      print(f'Templates alike in their words, from {args.similar:g} of 1:')
+      for pair in pairs:
+        print(f'  {pair}')
+      if not pairs:
+        print('  none')
   return 2 if findings else 0
 
 

@@ -288,6 +288,17 @@ def _check(commands) -> None:
   parser.add_argument(
       'names', nargs='*', help='datasets or mixtures (default: all)'
   )
+  parser.add_argument(
+      '--similar',
+      type=float,
+      nargs='?',
+      const=0.6,
+      metavar='LEAST',
+      help=(
+          'also list pairs of templates whose wording is alike: the share of'
+          ' their word pairs that both have, from LEAST (default: 0.6) to 1'
+      ),
+  )
   parser.add_argument('--json', action='store_true', help='print JSON')
   _data_arguments(parser)
   parser.set_defaults(run='flan_jax.checking:main')

@@ -5,6 +5,7 @@ is a mistake all the same: a template that gives its answer away, one that is
 there twice, a field that nothing uses, a target that is empty.
 """
 
+import collections
 from collections.abc import Iterator, Sequence
 import dataclasses
 import difflib
@@ -61,6 +62,7 @@ def declaration(dataset: specs.Dataset) -> list[Finding]:
   return [
       *_unused_fields(dataset),
       *_repeated(dataset),
+      *_unmarked(dataset),
       *itertools.chain.from_iterable(
           _template(dataset, template) for template in dataset.templates
       ),
@@ -111,6 +113,29 @@ def _repeated(dataset: specs.Dataset) -> Iterator[Finding]:
         )
 
 
+def _unmarked(dataset: specs.Dataset) -> Iterator[Finding]:
+  """Templates that ask for another thing than the others, and do not say so."""
+  plain = [t for t in dataset.templates if not t.inverted]
+  counts = collections.Counter(
+      name for t in plain for name in set(_slots(t.targets))
+  )
+  if dataset.choices and 'answer' in counts:
+    usual = 'answer'
+  elif not counts or counts.most_common(1)[0][1] * 2 <= len(plain):
+    return  # No two templates agree on what is asked for.
+  else:
+    usual = counts.most_common(1)[0][0]
+  for template in plain:
+    asked = _slots(template.targets)
+    if asked and usual not in asked:
+      yield _finding(
+          dataset,
+          f'targets: {{{asked[0]}}} where the others ask for {{{usual}}}: say'
+          ' `inverted: true`',
+          template.name,
+      )
+
+
 def _alike(first: str, second: str) -> bool:
   words = [_WORDS.findall(text.lower()) for text in (first, second)]
   if words[0] == words[1]:
@@ -136,6 +161,7 @@ def _template(
         yield _finding(dataset, f'{part}: {what} in {shown!r}', template.name)
   if template.inverted:
     return
+  yield from _named_options(dataset, template)
   shown_slots, asked = _slots(template.inputs), _slots(template.targets)
   if not asked:
     yield _finding(
@@ -161,6 +187,30 @@ def _template(
       )
 
 
+def _named_options(
+    dataset: specs.Dataset, template: specs.Template
+) -> Iterator[Finding]:
+  """Wording that holds some of the answers, and so favours them."""
+  names = dataset.choices.names if dataset.choices else ()
+  literal = ' '.join(slots.split(template.inputs)[::2])
+  held = []
+  # The longest first: in 'not the same' there is no hint at 'same'.
+  for name in sorted(names, key=len, reverse=True):
+    rest = re.sub(
+        rf'(?<!\w){re.escape(name)}(?!\w)', '', literal, flags=re.IGNORECASE
+    )
+    if rest != literal:
+      held.append(name)
+    literal = rest
+  if held and len(held) < len(names):
+    listed = ', '.join(repr(name) for name in held)
+    yield _finding(
+        dataset,
+        f'inputs: the wording holds {listed} and not the other answers',
+        template.name,
+    )
+
+
 def rows(
     dataset: specs.Dataset,
     reader: templates.Rows,
@@ -182,7 +232,11 @@ def rows(
     fields = reader.fields(chosen)
   except errors.UserError as error:
     return [Finding('', '', str(error))]
-  found = list(_empty_fields(dataset, reader.split, fields))
+  found = [
+      *_empty_fields(dataset, reader.split, fields),
+      *_loose_fields(dataset, reader.split, fields),
+      *_same_texts(dataset, reader, chosen, seed),
+  ]
   for template in dataset.templates:
     task = tasks.create(dataset, tasks.Setting(template=template.name))
     renderer = templates.Renderer(task, reader, seed=seed)
@@ -206,6 +260,52 @@ def _empty_fields(
       yield _finding(
           dataset, f"{split}: '{name}' is empty in all {len(fields)} rows"
       )
+
+
+def _loose_fields(
+    dataset: specs.Dataset, split: str, fields: Sequence[dict]
+) -> Iterator[Finding]:
+  """Fields with white space around their text, which templates would double."""
+  for name in dataset.field_names:
+    texts = [row[name] for row in fields if isinstance(row.get(name), str)]
+    loose = sum(text != text.strip() for text in texts)
+    if loose * 10 >= max(len(texts), 1):
+      yield _finding(
+          dataset,
+          f"{split}: '{name}' begins or ends with white space in {loose} of"
+          f' {len(texts)} rows: strip it in a fields function',
+      )
+
+
+def _same_texts(
+    dataset: specs.Dataset,
+    reader: templates.Rows,
+    chosen: np.ndarray,
+    seed: int,
+) -> Iterator[Finding]:
+  """Templates that render a row alike, with options or without."""
+  for options in ('shown', 'hidden') if dataset.choices else ('shown',):
+    seen: dict[tuple[str, str], str] = {}
+    for template in dataset.templates:
+      setting = tasks.Setting(template=template.name, options=options)
+      renderer = templates.Renderer(
+          tasks.create(dataset, setting), reader, seed=seed
+      )
+      try:
+        texts = renderer.render_texts(chosen[:8], np.zeros_like(chosen[:8]))
+      except errors.UserError:
+        return  # Said with the template, below.
+      other = None
+      for pair in zip(*texts, strict=True):
+        other = seen.setdefault(pair, template.name)
+        if other != template.name:
+          break
+      if other not in (None, template.name):
+        yield _finding(
+            dataset,
+            f"{reader.split}: renders as '{other}' does, options {options}",
+            template.name,
+        )
 
 
 def _rendered(

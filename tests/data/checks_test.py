@@ -93,11 +93,20 @@ def test_a_good_declaration_has_no_findings():
             't0: targets: the same for ever',
         ),
         ({'inputs': 'Well?'}, 't0: inputs: the same for every row'),
+        (
+            {'inputs': 'Is {text} a good one?'},
+            "t0: inputs: the wording holds 'good' and not the other answers",
+        ),
+        (
+            {'inputs': 'Say {note}', 'targets': '{text}'},
+            't0: targets: {text} where the others ask for {answer}',
+        ),
     ],
 )
 def test_a_template_with_a_mistake(template, message):
   found = _messages(checks.declaration(_with(template)))
-  assert len(found) == 1 and found[0].startswith(message), found
+  assert any(each.startswith(message) for each in found), found
+  assert all(each.startswith('t0: ') for each in found), found
 
 
 @pytest.mark.parametrize(
@@ -109,6 +118,8 @@ def test_a_template_with_a_mistake(template, message):
         {'inputs': 'Write {answer}.', 'targets': '{text}', 'inverted': True},
         {'inputs': 'Reply to {text}', 'targets': '{text}: {answer}'},
         {'inputs': 'Write one.', 'targets': '{text}', 'inverted': True},
+        {'inputs': 'Is {text} good or bad?'},
+        {'inputs': 'Is it for the goodness of {text}?'},
     ],
 )
 def test_what_is_no_mistake(template):
@@ -126,6 +137,35 @@ def test_templates_that_differ_in_a_word_of_many_are_alike():
       )
   )
   assert found == ["t1: nearly the same as 't0'"]
+
+
+def test_an_answer_within_another_is_no_hint():
+  choices = specs.Choices(label='label', names=('same', 'not the same'))
+  dataset = _with(
+      {'inputs': 'Same, or not the same? {text}'},
+      {'inputs': 'Is {text} not the same?'},
+      choices=choices,
+  )
+  assert _messages(checks.declaration(dataset)) == [
+      "t1: inputs: the wording holds 'not the same' and not the other answers"
+  ]
+
+
+def test_generation_templates_agree_on_what_is_asked_for():
+  texts = ('Sum up {text}', 'What is {text} about?', 'Tell me {note}')
+  targets = ('{note}', '{note}', '{text}')
+  dataset = dataclasses.replace(
+      _MOOD,
+      choices=None,
+      templates=tuple(
+          specs.Template(name=f't{i}', inputs=text, targets=target)
+          for i, (text, target) in enumerate(zip(texts, targets, strict=True))
+      ),
+  )
+  assert _messages(checks.declaration(dataset)) == [
+      't2: targets: {text} where the others ask for {note}: say `inverted:'
+      ' true`'
+  ]
 
 
 def test_fields_that_nothing_uses():
@@ -218,6 +258,20 @@ def test_punctuation_that_rows_bring_along():
   (found,) = _messages(checks.rows(dataset, ending))
   assert "'.' follows {text}, which ends a sentence itself in 6 of 6" in found
   assert checks.rows(dataset, _Rows([_row(i) for i in range(6)])) == []
+
+
+def test_white_space_that_rows_bring_along():
+  rows = _Rows([_row(i, text=f'line {i}\n') for i in range(20)])
+  assert _messages(checks.rows(_MOOD, rows)) == [
+      "train: 'text' begins or ends with white space in 20 of 20 rows:"
+      ' strip it in a fields function'
+  ]
+
+
+def test_templates_that_render_alike():
+  dataset = _with({'inputs': '{options}\n\n{text}'})
+  found = _messages(checks.rows(dataset, _Rows([_row(i) for i in range(9)])))
+  assert found == ["t0: train: renders as 'plain' does, options hidden"]
 
 
 def test_findings_read_as_file_template_what():
