@@ -7,9 +7,10 @@ from typing import Any
 
 # With its semicolon: '&copy=1' is part of an address.
 _ESCAPE = re.compile(r'&#?\w+;')
-# Control characters other than white space, soft hyphens, spaces of no width and
+# Control characters other than white space, soft hyphens, spaces of no width,
 # byte order marks. Joiners have a meaning in some scripts and stay.
 _UNSEEN = re.compile('[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\ufeff]')
+_LOOSE_PUNCTUATION = re.compile(r' ([.,;:!?]+)(?=\s|\Z)')
 
 
 def as_is(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,3 +60,8 @@ def one_line(text: str) -> str:
   """
   text = _ESCAPE.sub(lambda match: html.unescape(match.group()), text)
   return ' '.join(_UNSEEN.sub('', text).split())
+
+
+def tidy(text: str) -> str:
+  """The text in one line, without spaces before its punctuation."""
+  return _LOOSE_PUNCTUATION.sub(r'\1', one_line(text))
