@@ -90,7 +90,7 @@ class Node:
     """
     node = self._node
     if isinstance(node, yaml.ScalarNode):
-      if node.style is None:
+      if not node.style:  # libyaml says "" and PyYAML None for "no quotes".
         try:
           return json.loads(node.value)
         except ValueError:
@@ -99,6 +99,12 @@ class Node:
     if self.is_list():
       return [item.typed() for item in self.items()]
     return {key: entry.typed() for key, entry in self.entries().items()}
+
+  def filled(self, mark: str, text: str) -> 'Node':
+    """Returns the value with `text` in place of `mark` in all its scalars."""
+    return Node(
+        self._path, _filled(self._node, mark, text), self.key, self.line
+    )
 
   def items(self) -> list['Node']:
     """Returns the values of a list."""
@@ -152,6 +158,18 @@ class Node:
       if key not in entries:
         raise self.error(f"the key '{key}' is missing")
     return entries
+
+
+def _filled(node: yaml.Node, mark: str, text: str) -> yaml.Node:
+  place = node.start_mark, node.end_mark
+  if isinstance(node, yaml.ScalarNode):
+    value = node.value.replace(mark, text)
+    return yaml.ScalarNode(node.tag, value, *place, style=node.style)
+  if isinstance(node, yaml.SequenceNode):
+    items = [_filled(item, mark, text) for item in node.value]
+    return yaml.SequenceNode(node.tag, items, *place)
+  entries = [(key, _filled(value, mark, text)) for key, value in node.value]
+  return yaml.MappingNode(node.tag, entries, *place)
 
 
 def read(path: pathlib.Path) -> Node:

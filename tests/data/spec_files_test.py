@@ -1,6 +1,7 @@
 """Declarations: what is read, and every mistake with its file, line and key."""
 
 import dataclasses
+import re
 
 from flan_jax import errors
 from flan_jax import paths
@@ -363,3 +364,99 @@ def test_the_collection_is_the_first_folder_under_mixtures():
   path = next((mixtures / 'flan2021').rglob('rte.yaml'))
   assert spec_files.load(path).collection == 'flan2021'
   assert spec_files.load(path, collection='mine').collection == 'mine'
+
+
+_EXTRA = """
+subcluster: entailment
+family: glue
+keep: my.module:wanted
+constants: {who: a judge}
+group_by: premise
+alternatives:
+- source: {parquet: rte, obtain: the export}
+  splits: {train: part}
+  fields: {premise: text, hypothesis: claim}
+  keep: my.module:other
+  note: The same.
+- source: {tsv: rte.tsv}
+sample:
+  premise: "12"
+  pair: [{text: a b}, {text: "null"}]
+  label: 1
+  score: 2.5
+  flag: true
+  nothing: null
+  plain: yes it is
+"""
+
+
+def test_what_a_dataset_may_say(declare):
+  found = spec_files.load(declare('glue/rte.yaml', _RTE.strip() + _EXTRA))
+  assert (found.subcluster, found.family) == ('entailment', 'glue')
+  assert (found.keep, found.group_by) == ('my.module:wanted', 'premise')
+  assert found.constants == {'who': 'a judge'}
+  assert 'who' in found.slot_names and 'who' not in found.field_names
+  assert found.alternatives == (
+      specs.Alternative(
+          source=specs.Source(
+              kind='parquet', where='rte', options={'obtain': 'the export'}
+          ),
+          splits={'train': 'part'},
+          fields={'premise': 'text', 'hypothesis': 'claim'},
+          keep='my.module:other',
+          note='The same.',
+      ),
+      specs.Alternative(source=specs.Source(kind='tsv', where='rte.tsv')),
+  )
+  # Quotes make a text; numbers, true and null are what JSON has.
+  assert found.sample == {
+      'premise': '12',
+      'pair': [{'text': 'a b'}, {'text': 'null'}],
+      'label': 1,
+      'score': 2.5,
+      'flag': True,
+      'nothing': None,
+      'plain': 'yes it is',
+  }
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        ('{who: a judge}', '{premise: x}', "constants.premise: 'premise' is a"),
+        ('{who: a judge}', '{answer: x}', "constants.answer: 'answer' cannot"),
+        ('{who: a judge}', '{who: ""}', 'constants.who: is empty'),
+        ('family: glue', 'family: My Glue', "family: 'My Glue' cannot be"),
+        ('my.module:wanted', 'my.module', "keep: 'my.module' is no 'module"),
+        ('hypothesis: claim', 'claim: claim', 'must give the same fields'),
+        ('{train: part}', '{dev: part}', "splits.dev: unknown split 'dev'"),
+        ('obtain: the', 'obtained: the', 'unknown key. Did you mean obtain'),
+        ('group_by: premise', 'group_by: 3', None),
+        ('  premise: "12"', '- premise', 'not valid YAML'),
+    ],
+)
+def test_mistakes_in_what_it_may_say(declare, old, new, message):
+  text = _RTE.strip() + _EXTRA
+  assert old in text
+  path = declare('rte.yaml', text.replace(old, new))
+  if message is None:
+    # A path into the row need not be a field.
+    assert spec_files.load(path).group_by == '3'
+    return
+  with pytest.raises(errors.UserError, match=re.escape(message)):
+    spec_files.load(path)
+
+
+def test_templates_of_another_dataset(declare):
+  first = spec_files.load(declare('rte.yaml', _RTE))
+  start = _RTE[: _RTE.index('templates:')]
+  path = declare('cb.yaml', start + 'templates: rte\n')
+  assert spec_files.load(path).templates == first.templates
+  for name in ('cb', 'no_such'):
+    path = declare('cb.yaml', start + f'templates: {name}\n')
+    with pytest.raises(errors.UserError, match=f"templates: '{name}' must be"):
+      spec_files.load(path)
+  declare('again.yaml', start + 'templates: rte\n')
+  path = declare('cb.yaml', start + 'templates: again\n')
+  with pytest.raises(errors.UserError, match='has no list of templates itself'):
+    spec_files.load(path)

@@ -5,6 +5,7 @@ import pickle
 import re
 
 from flan_jax import errors
+from flan_jax.data import sample_rows
 from flan_jax.data import seeding
 from flan_jax.data import specs
 from flan_jax.data import tasks
@@ -480,3 +481,26 @@ def test_the_choice_of_template_is_the_documented_hash(fake_rows):
   expected = [names[int(value) % 4] for value in hashes]
   found = [e.template for e in renderer.render(indices, epochs)]
   assert found == expected
+
+
+def test_constants_are_written_into_every_text():
+  dataset = specs.Dataset(
+      name='toy',
+      cluster='translation',
+      source=specs.Source(kind='generated', where='nowhere:rows'),
+      splits={'train': 'train'},
+      fields={'text': 'text', 'other': 'other'},
+      constants={'language': 'Czech {or} 100%'},
+      metrics=('exact_match',),
+      templates=(
+          specs.Template(
+              name='to',
+              inputs='{text}: in {language}?',
+              targets='{language}: {other}',
+          ),
+      ),
+      sample={'text': '{text} 5%', 'other': 'ano'},
+  )
+  (found,) = sample_rows.examples(tasks.create(dataset))
+  assert found.inputs == '{text} 5%: in Czech {or} 100%?'
+  assert found.targets == 'Czech {or} 100%: ano'
