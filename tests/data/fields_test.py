@@ -110,7 +110,7 @@ _CHECKS = {
     'mnli_matched': lambda f: f['label'] in (0, 1, 2),
     'sst2': lambda f: f['label'] in (0, 1),
     'glue_mrpc': lambda f: f['label'] in (0, 1),
-    'trec': lambda f: f['label-coarse'] in range(6),
+    'trec': lambda f: f['label'] in range(6),
     'cosmos_qa': lambda f: f['label'] in range(4),
 }
 
