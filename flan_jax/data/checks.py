@@ -192,6 +192,8 @@ def _named_options(
 ) -> Iterator[Finding]:
   """Wording that holds some of the answers, and so favours them."""
   names = dataset.choices.names if dataset.choices else ()
+  if all(name.isdigit() for name in names):
+    return  # A scale is named by its ends.
   literal = ' '.join(slots.split(template.inputs)[::2])
   held = []
   # The longest first: in 'not the same' there is no hint at 'same'.
