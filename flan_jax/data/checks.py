@@ -86,7 +86,7 @@ def _literal(text: str) -> str:
 
 
 def _unused_fields(dataset: specs.Dataset) -> Iterator[Finding]:
-  used = {dataset.references}
+  used = {dataset.references, dataset.group_by}
   if dataset.choices:
     used |= {dataset.choices.label, dataset.choices.list}
     used |= set(dataset.choices.fields)
