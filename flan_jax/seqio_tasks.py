@@ -151,31 +151,37 @@ class _Factory:
     )
 
   def _mixture(self, mixture: mixtures_lib.Mixture) -> seqio.Mixture:
-    return seqio.Mixture(
-        mixture.name,
-        [
-            (self._task(task, mixture.cap), _rate(mixture, task, weight))
-            for task, weight in mixture.members
-        ],
-    )
+    caps = mixture.caps
+    made = [
+        self._task(task, None if caps is None else int(caps[place]))
+        for place, (task, _) in enumerate(mixture.members)
+    ]
+    rate_of = _rates(mixture, made)
+    return seqio.Mixture(mixture.name, [(task, rate_of) for task in made])
 
 
-def _rate(
-    mixture: mixtures_lib.Mixture, member: tasks_lib.Task, weight: float
+def _rates(
+    mixture: mixtures_lib.Mixture, made: Sequence[seqio.Task]
 ) -> Callable[[seqio.Task], float]:
-  """Returns a member's mixing rate, computed when it is asked for.
+  """Returns the function that gives a member's mixing rate.
 
-  It depends on the member's rows, and reading them may take long.
+  All are computed when the first one is asked for: they depend on the members'
+  rows, and reading those may take long.
   """
-  alone = dataclasses.replace(mixture, members=((member, weight),))
 
-  def rate(task: seqio.Task) -> float:
-    # What is mixed for evaluation only has no training examples to count.
-    split = 'train' if 'train' in task.splits else task.splits[0]
-    size = task.num_input_examples(split)
-    return float(mixtures_lib.rates(alone, [size])[0])
+  @functools.cache
+  def by_name() -> dict[str, float]:
+    found = mixtures_lib.rates(mixture, [_size(task) for task in made])
+    names = [task.name for task in made]
+    return dict(zip(names, found.tolist(), strict=True))
 
-  return rate
+  return lambda task: by_name()[task.name]
+
+
+def _size(task: seqio.Task) -> int:
+  # What is mixed for evaluation only has no training examples to count.
+  split = 'train' if 'train' in task.splits else task.splits[0]
+  return task.num_input_examples(split)
 
 
 def _postprocess(

@@ -9,7 +9,6 @@ names.
 import argparse
 from concurrent import futures
 import contextlib
-import dataclasses
 import functools
 import pathlib
 import sys
@@ -128,17 +127,13 @@ class _Run:
         if name
         else self._mixture
     )
-    members = tuple(
-        (task, weight)
-        for task, weight in mixture.members
-        if _EVAL_SPLIT in task.dataset.splits
-    )
-    if not members:
+    kept = mixture.only(lambda task: _EVAL_SPLIT in task.dataset.splits)
+    if not kept.parts:
       raise errors.UserError(
           f'EVAL_MIXTURE_OR_TASK_NAME: {mixture.name} has no split'
           f' {_EVAL_SPLIT!r}; name another, or set EVAL_PERIOD to 0'
       )
-    return dataclasses.replace(mixture, members=members)
+    return kept
 
   def describe(self) -> None:
     """Prints the configuration, the mixture and the size of the model."""

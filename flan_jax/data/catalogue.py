@@ -1,6 +1,7 @@
 """Finds declarations by name, and reads each when it is first asked for."""
 
 from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import dataclasses
 import functools
 import os
@@ -9,6 +10,8 @@ import re
 
 from flan_jax import errors
 from flan_jax import paths
+from flan_jax.data import leave_outs
+from flan_jax.data import mixture_files
 from flan_jax.data import sni_declarations
 from flan_jax.data import spec_files
 from flan_jax.data import spec_problems
@@ -16,6 +19,9 @@ from flan_jax.data import specs
 
 # A mixture is told by its `members`, without parsing the whole file.
 _MEMBERS = re.compile(r'^["\']?members["\']?\s*:', re.MULTILINE)
+_SERIES = re.compile(r'^["\']?series["\']?\s*:', re.MULTILINE)
+
+_BLANKS = (spec_files.BLANK, mixture_files.BLANK)
 
 # What `flan_jax.datasets.register` was given: declarations in Python, which
 # every catalogue has beside those in files.
@@ -56,6 +62,8 @@ class Catalogue:
       UserError: A path is none of these, or two declarations have one name.
     """
     self._entries: dict[str, _Entry] = {}
+    # Names that follow from a declaration, as they are asked for.
+    self._derived: dict[str, _Entry | None] = {}
     self._sni_folders: list[pathlib.Path] = []
     self._sni_datasets: dict[str, pathlib.Path] = {}
     packaged = paths.mixtures_dir()
@@ -119,11 +127,20 @@ class Catalogue:
 
   def _add_yaml(self, path: pathlib.Path, collection: str) -> None:
     try:
-      is_mixture = bool(_MEMBERS.search(path.read_text(encoding='utf-8')))
+      text = path.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError):
-      is_mixture = False  # Reading it says what is wrong, when it is wanted.
-    read = functools.partial(spec_files.load, path, collection=collection)
-    self._add(path.stem, _Entry(path, is_mixture, read, collection))
+      text = ''  # Reading it says what is wrong, when it is wanted.
+    is_mixture = bool(_MEMBERS.search(text))
+    names = [path.stem]
+    if is_mixture and _SERIES.search(text):
+      # One that is wrong is there under the file's name, to say so.
+      with contextlib.suppress(errors.UserError):
+        names = mixture_files.names(path)
+    for name in names:
+      read = functools.partial(
+          spec_files.load, path, collection=collection, name=name
+      )
+      self._add(name, _Entry(path, is_mixture, read, collection))
 
   def _add_sni(self, path: pathlib.Path) -> None:
     name = sni_declarations.dataset_name(path.stem)
@@ -178,15 +195,23 @@ class Catalogue:
 
   def has(self, name: str) -> bool:
     """Whether there is a dataset or mixture of that name."""
-    return name in self._entries
+    return self._find(name) is not None
 
   def dataset_names(self) -> list[str]:
     """Returns all datasets' names in alphabetical order."""
     return sorted(n for n, e in self._entries.items() if not e.is_mixture)
 
   def mixture_names(self) -> list[str]:
-    """Returns all mixtures' names in alphabetical order."""
+    """Returns all mixtures' names in alphabetical order, without leave-outs."""
     return sorted(n for n, e in self._entries.items() if e.is_mixture)
+
+  def leave_out_names(self, mixture: str) -> list[str]:
+    """Returns the names of a mixture's leave-outs, in alphabetical order.
+
+    Raises:
+      UserError: A declaration has a mistake.
+    """
+    return sorted(leave_outs.names(self, self.mixture(mixture)))
 
   def is_mixture(self, name: str) -> bool:
     """Whether a name is a mixture's.
@@ -196,14 +221,36 @@ class Catalogue:
     """
     return self._entry(name).is_mixture
 
-  def _entry(self, name: str) -> _Entry:
+  def _find(self, name: str) -> _Entry | None:
+    """Returns what is declared or follows from a declaration; None if none."""
     if name in self._entries:
       return self._entries[name]
-    near = errors.nearest(name, sorted(self._entries))
+    if name not in self._derived:
+      self._derived[name] = None  # While it is being looked for.
+      spec = leave_outs.find(self, name)
+      if spec:
+        read = functools.partial(_same, spec)
+        self._derived[name] = _Entry(spec.path, True, read)
+    return self._derived[name]
+
+  def _entry(self, name: str) -> _Entry:
+    entry = self._find(name)
+    if entry is not None:
+      return entry
+    near = errors.nearest(name, sorted([*self._entries, *self._near(name)]))
     raise errors.UserError(
         f"unknown task or mixture '{name}'.{near} `flan-jax tasks` lists all;"
         ' --mixtures=PATH adds files of your own'
     )
+
+  def _near(self, name: str) -> list[str]:
+    """Returns the leave-outs that may have been meant."""
+    for mixture in leave_outs.bases(name):
+      entry = self._entries.get(mixture)
+      if entry and entry.is_mixture:
+        with contextlib.suppress(errors.UserError):
+          return self.leave_out_names(mixture)
+    return []
 
   def dataset(self, name: str) -> specs.Dataset:
     """Returns the dataset of that name.
@@ -227,19 +274,17 @@ class Catalogue:
       raise errors.UserError(f"'{name}' is a dataset, not a mixture")
     return value
 
-  def select(self, *, cluster: str = '', collection: str = '') -> list[str]:
-    """Returns the names of a cluster's or collection's datasets, sorted.
-
-    Both given, those of the cluster within the collection.
-    """
-    names = [
+  def select(
+      self, *, cluster: str = '', subcluster: str = '', collection: str = ''
+  ) -> list[str]:
+    """Returns the names of the datasets that all of these fit, sorted."""
+    return [
         name
         for name in self.dataset_names()
-        if not collection or self._entries[name].collection == collection
+        if collection in ('', self._entries[name].collection)
+        and (not cluster or self.dataset(name).cluster == cluster)
+        and (not subcluster or self.dataset(name).subcluster == subcluster)
     ]
-    if not cluster:
-      return names
-    return [name for name in names if self.dataset(name).cluster == cluster]
 
 
 def _same(
@@ -264,4 +309,4 @@ def register(dataset: specs.Dataset) -> None:
 
 def _yaml_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   found = [*folder.rglob('*.yaml'), *folder.rglob('*.yml')]
-  return (path for path in sorted(found) if path.name != spec_files.BLANK)
+  return (path for path in sorted(found) if path.name not in _BLANKS)

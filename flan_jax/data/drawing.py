@@ -1,7 +1,6 @@
 """The first examples of a mixture, in the order that training goes through."""
 
 from collections.abc import Iterator, Mapping
-import dataclasses
 
 from flan_jax import errors
 from flan_jax import vocabularies
@@ -51,7 +50,7 @@ def examples(
       sizes,
       mixtures.rates(mixture, sizes),
       seed=seed,
-      cap=mixture.cap,
+      cap=mixture.caps,
   )
   renderers = [
       blocks.renderer(
@@ -93,12 +92,12 @@ def _open(
 ) -> tuple[mixtures.Mixture, list[templates.Rows]]:
   """Returns the members that have the split, and their rows."""
   mixture = mixtures.as_mixture(task_or_mixture)
-  kept = tuple(m for m in mixture.members if split in m[0].dataset.splits)
-  if not kept:
+  kept = mixture.only(lambda task: split in task.dataset.splits)
+  if not kept.parts:
     known = sorted({s for t, _ in mixture.members for s in t.dataset.splits})
     raise errors.UserError(
         f"{mixture.name}: has no split '{split}'.{errors.nearest(split, known)}"
         f' It has {", ".join(known)}'
     )
-  readers = [store.open(task.dataset, split) for task, _ in kept]
-  return dataclasses.replace(mixture, members=kept), readers
+  readers = [store.open(task.dataset, split) for task, _ in kept.members]
+  return kept, readers

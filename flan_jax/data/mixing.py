@@ -61,7 +61,7 @@ class IndexMap:
       rates: Sequence[float] | np.ndarray,
       *,
       seed: int = 0,
-      cap: int | None = None,
+      cap: int | np.ndarray | None = None,
       shuffle: bool = True,
   ):
     """Sets out the members.
@@ -73,7 +73,8 @@ class IndexMap:
       rates: How often each is drawn, relative to the others; finite, not
         negative, not all 0. A member whose rate is 0 is never drawn.
       seed: Of everything random here.
-      cap: The most rows used of a member; which ones, the seed chooses.
+      cap: The most rows used of a member, or int64 [members]; which ones, the
+        seed chooses.
       shuffle: False draws each member's rows in their own order.
 
     Raises:
@@ -87,7 +88,7 @@ class IndexMap:
       raise ValueError('Every member needs at least one row.')
     if not np.isfinite(share).all() or (share < 0).any() or not share.any():
       raise ValueError('Rates are finite, not negative, and not all 0.')
-    if cap is not None and cap < 1:
+    if cap is not None and np.any(np.less(cap, 1)):
       raise ValueError('A cap is at least 1.')
     self._seed = seed
     self._shuffle = shuffle

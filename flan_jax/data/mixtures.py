@@ -1,30 +1,81 @@
-"""Mixtures: tasks with weights, and what a name means."""
+"""Mixtures: tasks and mixtures with weights, and what a name means."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+import functools
+from typing import Union
 
 from flan_jax import errors
 from flan_jax.data import catalogue as catalogue_lib
+from flan_jax.data import selection
 from flan_jax.data import specs
 from flan_jax.data import tasks
 import numpy as np
 
+Part = Union[tasks.Task, 'Mixture']
+
+parse_name = selection.parse_name
+
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-  """Tasks that are mixed.
+  """Tasks, and mixtures of tasks, that are mixed.
 
   Attributes:
     name: The full name, as it was asked for.
-    members: Tasks with their weights; mixtures within mixtures are flattened.
+    parts: Tasks and mixtures with their weights.
     cap: The most training examples of a task that are used; None for all.
-    max_rate: The number of examples from which a task's rate stops growing.
+    max_rate: The number of examples from which the rate of a task among
+      `parts` stops growing.
+    rule: How rates come about; see `rates`.
   """
 
   name: str
-  members: tuple[tuple[tasks.Task, float], ...]
+  parts: tuple[tuple[Part, float], ...]
   cap: int | None = None
   max_rate: int | None = None
+  rule: specs.Rates = specs.Rates()
+
+  @functools.cached_property
+  def members(self) -> tuple[tuple[tasks.Task, float], ...]:
+    """All tasks, those of mixtures within included; weights multiplied."""
+    found: list[tuple[tasks.Task, float]] = []
+    for part, weight in self.parts:
+      if isinstance(part, Mixture):
+        found += [(task, weight * inner) for task, inner in part.members]
+      else:
+        found.append((part, weight))
+    return tuple(found)
+
+  @property
+  def caps(self) -> np.ndarray | None:
+    """The most examples used of each member, int64 [members].
+
+    None if there is no limit to any. A task in a mixture within a mixture
+    keeps to the lowest cap of both.
+    """
+    caps: list[np.ndarray] = []
+    none = np.iinfo(np.int64).max
+    for part, _ in self.parts:
+      inner = part.caps if isinstance(part, Mixture) else None
+      size = len(part.members) if isinstance(part, Mixture) else 1
+      caps.append(np.full(size, none) if inner is None else inner)
+    found = np.concatenate(caps) if caps else np.zeros(0, np.int64)
+    if self.cap is not None:
+      found = np.minimum(found, self.cap)
+    return None if (found == none).all() else found
+
+  def only(self, keep: Callable[[tasks.Task], bool]) -> 'Mixture':
+    """Returns the mixture of the members that `keep` is true of."""
+    parts: list[tuple[Part, float]] = []
+    for part, weight in self.parts:
+      if isinstance(part, Mixture):
+        inner = part.only(keep)
+        if inner.parts:
+          parts.append((inner, weight))
+      elif keep(part):
+        parts.append((part, weight))
+    return dataclasses.replace(self, parts=tuple(parts))
 
 
 def resolve(
@@ -42,23 +93,7 @@ def resolve(
   base, setting = parse_name(catalogue, name)
   if not catalogue.is_mixture(base):
     return tasks.create(catalogue.dataset(base), setting)
-  return _Resolver(catalogue).mixture(base, setting)
-
-
-def parse_name(
-    catalogue: catalogue_lib.Catalogue, name: str
-) -> tuple[str, tasks.Setting]:
-  """Splits a name into its dataset or mixture and the setting.
-
-  What is declared under the whole name, with its colons, as SeqIO's tasks may
-  be, is meant by it.
-
-  Raises:
-    UserError: As `tasks.parse_name`.
-  """
-  if catalogue.has(name):
-    return name, tasks.Setting()
-  return tasks.parse_name(name)
+  return _mixture(catalogue, base, setting)
 
 
 def as_mixture(task_or_mixture: tasks.Task | Mixture) -> Mixture:
@@ -69,10 +104,25 @@ def as_mixture(task_or_mixture: tasks.Task | Mixture) -> Mixture:
 
 
 def rates(mixture: Mixture, sizes: Sequence[int] | np.ndarray) -> np.ndarray:
-  """Examples-proportional mixing rates, with a maximum.
+  """How often each member is drawn, relative to the others.
 
-  The rate of a task is its weight times its number of examples, of which at
-  most `max_rate` count (Raffel et al., 2020, section 3.5.2).
+  With n the examples of a task in use (at most `cap`), of which at most
+  `max_rate` count, the rate of a part is its weight times
+
+    proportional  n
+    temperature   n ** (1 / T)
+    equal         1
+    explicit      1, so that the weights are the rates
+
+  These are the mixing rates of T5 (Raffel et al., 2020, section 3.5.2); the
+  maximum comes before the temperature, as in `seqio.mixing_rate_num_examples`.
+
+  A mixture within a mixture keeps its own proportions: its members share what
+  it gets from outside. There it counts for as many examples as its members
+  count inside (their weights included if its rates hang on examples), so a
+  proportional mixture in a proportional one is the same as its members written
+  out. `max_rate` is about single tasks, so that of the outer one is not
+  applied to it.
 
   Args:
     mixture: The mixture.
@@ -84,160 +134,135 @@ def rates(mixture: Mixture, sizes: Sequence[int] | np.ndarray) -> np.ndarray:
   counts = np.asarray(sizes, np.float64)
   if counts.shape != (len(mixture.members),):
     raise ValueError(f'{counts.shape} sizes, {len(mixture.members)} members')
-  for most in (mixture.cap, mixture.max_rate):
-    if most is not None:
-      counts = np.minimum(counts, most)
-  return counts * np.array([weight for _, weight in mixture.members])
+  caps = mixture.caps
+  return _rates(mixture, counts if caps is None else np.minimum(counts, caps))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Line:
-  """A flattened member: its task, weight, and the mixtures it came through."""
+def _rates(mixture: Mixture, counts: np.ndarray) -> np.ndarray:
+  found = []
+  for part, weight, inner in _with_counts(mixture, counts):
+    rate = weight * _rate(mixture.rule, _examples(mixture, part, inner))
+    shares = _rates(part, inner) if isinstance(part, Mixture) else np.ones(1)
+    found.append(rate * shares / (shares.sum() or 1.0))
+  return np.concatenate(found)
 
-  task: tasks.Task
-  weight: float
-  through: str
+
+def _rate(rule: specs.Rates, examples: float) -> float:
+  if not examples:
+    return 0.0
+  if rule.kind == 'proportional':
+    return examples
+  if rule.kind == 'temperature':
+    return examples ** (1 / rule.temperature)
+  return 1.0
 
 
-class _Resolver:
-  """Flattens one mixture of a catalogue."""
+def _examples(mixture: Mixture, part: Part, counts: np.ndarray) -> float:
+  """Returns for how many examples a part of a mixture counts."""
+  if not isinstance(part, Mixture):
+    most = np.inf if mixture.max_rate is None else mixture.max_rate
+    return min(float(counts[0]), most)
+  by_weight = part.rule.kind in ('proportional', 'temperature')
+  return sum(
+      (weight if by_weight else 1.0) * _examples(part, each, inner)
+      for each, weight, inner in _with_counts(part, counts)
+  )
 
-  def __init__(self, catalogue: catalogue_lib.Catalogue):
-    self._catalogue = catalogue
-    self._open: list[str] = []
 
-  def mixture(self, name: str, setting: tasks.Setting) -> Mixture:
-    spec = self._catalogue.mixture(name)
-    if name in self._open:
-      chain = ' > '.join([*self._open, name])
-      raise errors.UserError(f'{spec.path}: members: {chain} is a circle')
-    self._open.append(name)
-    limits: list[tuple[str, int | None, int | None]] = []
-    by_name: dict[str, _Line] = {}
-    for line in self._lines(spec, setting, limits):
-      other = by_name.setdefault(line.task.name, line)
-      if other is not line:
-        raise errors.UserError(
-            f"{spec.path}: members: '{line.task.name}' is a member twice"
-            f'{_routes(other, line)}'
-        )
-    self._open.pop()
-    if not by_name:
-      raise errors.UserError(f'{spec.path}: {_empty(spec, setting.held_out)}')
-    return Mixture(
-        name=tasks.format_name(name, setting),
-        members=tuple((line.task, line.weight) for line in by_name.values()),
-        cap=_agreed(spec, 'cap', spec.cap, [(n, c) for n, c, _ in limits]),
-        max_rate=_agreed(
-            spec, 'max_rate', spec.max_rate, [(n, r) for n, _, r in limits]
-        ),
-    )
+def _with_counts(
+    mixture: Mixture, counts: np.ndarray
+) -> Iterator[tuple[Part, float, np.ndarray]]:
+  """Yields each part, its weight and the counts of its members."""
+  first = 0
+  for part, weight in mixture.parts:
+    size = len(part.members) if isinstance(part, Mixture) else 1
+    yield part, weight, counts[first : first + size]
+    first += size
 
-  def _lines(
-      self,
-      spec: specs.MixtureSpec,
-      setting: tasks.Setting,
-      limits: list[tuple[str, int | None, int | None]],
-  ) -> Iterator[_Line]:
-    """Yields the flattened members; notes inner mixtures' cap and max_rate."""
-    out = self._held_out(spec)
-    applied = dataclasses.replace(setting, held_out=False)
-    if setting.held_out:
-      for name in out:
-        task = self._task(name, tasks.Setting(), applied)
-        yield _Line(task, 1.0, '')
-      return
-    for member in spec.members:
-      for name in self._names(spec, 'members', member):
-        base, own = self._parse(spec, 'members', name)
-        if self._catalogue.is_mixture(base):
-          inner = self.mixture(base, own)
-          kept = [m for m in inner.members if m[0].dataset.name not in out]
-          if kept:
-            limits.append((name, inner.cap, inner.max_rate))
-          for task, weight in kept:
-            again = self._task(task.dataset.name, task.setting, applied)
-            yield _Line(again, weight * member.weight, name)
-        elif base not in out:
-          yield _Line(self._task(base, own, applied), member.weight, '')
 
-  def _task(
-      self, name: str, own: tasks.Setting, applied: tasks.Setting
-  ) -> tasks.Task:
-    dataset = self._catalogue.dataset(name)
-    if applied.evaluation and not dataset.choices:
-      applied = dataclasses.replace(applied, evaluation='')
-    return tasks.create(dataset, tasks.combine(own, applied))
-
-  def _held_out(self, spec: specs.MixtureSpec) -> dict[str, None]:
-    """Returns the held-out datasets' names, in the order of the file."""
-    found: dict[str, None] = {}
-    for member in spec.held_out:
-      for name in self._names(spec, 'held_out', member):
-        base, own = self._parse(spec, 'held_out', name)
-        if own != tasks.Setting() or self._catalogue.is_mixture(base):
-          raise errors.UserError(
-              f"{spec.path}: held_out: '{name}' must be a dataset's bare name"
-          )
-        found[base] = None
-    return found
-
-  def _parse(
-      self, spec: specs.MixtureSpec, key: str, name: str
-  ) -> tuple[str, tasks.Setting]:
-    try:
-      base, setting = parse_name(self._catalogue, name)
-      self._catalogue.is_mixture(base)
-    except errors.UserError as error:
-      raise errors.UserError(f'{spec.path}: {key}: {error}') from error
-    return base, setting
-
-  def _names(
-      self, spec: specs.MixtureSpec, key: str, member: specs.Member
-  ) -> list[str]:
-    if member.name:
-      return [member.name]
-    found = self._catalogue.select(
-        cluster=member.cluster, collection=member.collection
-    )
-    if not found:
-      wanted = ' and '.join(
-          f"{kind} '{name}'"
-          for kind, name in (
-              ('cluster', member.cluster),
-              ('collection', member.collection),
-          )
-          if name
+def _mixture(
+    catalogue: catalogue_lib.Catalogue, name: str, setting: tasks.Setting
+) -> Mixture:
+  """Returns a mixture, those within it resolved."""
+  spec = catalogue.mixture(name)
+  chosen = selection.Selection(catalogue, spec)
+  applied = dataclasses.replace(setting, held_out=False)
+  parts: list[tuple[Part, float]] = []
+  if setting.held_out:
+    for each in chosen.held_out:
+      task = _task(catalogue, each, tasks.Setting(), applied)
+      parts.append((task, 1.0))
+  else:
+    for member in chosen.members():
+      if not catalogue.is_mixture(member.base):
+        task = _task(catalogue, member.base, member.setting, applied)
+        parts.append((task, member.weight))
+        continue
+      inner = _mixture(catalogue, member.base, member.setting)
+      inner = _applied(catalogue, inner, applied).only(
+          lambda task: task.dataset.name not in chosen.excluded
       )
-      raise errors.UserError(f'{spec.path}: {key}: no dataset has {wanted}')
-    return found
+      if inner.parts:
+        parts.append((inner, member.weight))
+  if not parts:
+    raise errors.UserError(f'{spec.path}: {_empty(spec, setting.held_out)}')
+  _check_members(spec, parts)
+  return Mixture(
+      name=tasks.format_name(name, setting),
+      parts=tuple(parts),
+      cap=spec.cap,
+      max_rate=spec.max_rate,
+      # Weights are for members, and explicit rates are nothing else.
+      rule=specs.Rates() if setting.held_out else spec.rates,
+  )
 
 
-def _routes(first: _Line, second: _Line) -> str:
-  names = sorted({line.through for line in (first, second)} - {''})
-  return f' (through {" and ".join(names)})' if names else ''
+def _task(
+    catalogue: catalogue_lib.Catalogue,
+    name: str,
+    own: tasks.Setting,
+    applied: tasks.Setting,
+) -> tasks.Task:
+  dataset = catalogue.dataset(name)
+  if applied.evaluation and not dataset.choices:
+    applied = dataclasses.replace(applied, evaluation='')
+  return tasks.create(dataset, tasks.combine(own, applied))
+
+
+def _applied(
+    catalogue: catalogue_lib.Catalogue, mixture: Mixture, setting: tasks.Setting
+) -> Mixture:
+  """Returns a mixture whose tasks have a setting from outside."""
+  parts: list[tuple[Part, float]] = []
+  for part, weight in mixture.parts:
+    if isinstance(part, Mixture):
+      parts.append((_applied(catalogue, part, setting), weight))
+    else:
+      task = _task(catalogue, part.dataset.name, part.setting, setting)
+      parts.append((task, weight))
+  return dataclasses.replace(mixture, parts=tuple(parts))
+
+
+def _check_members(
+    spec: specs.MixtureSpec, parts: Sequence[tuple[Part, float]]
+) -> None:
+  """Refuses a task that is a member twice."""
+  through: dict[str, str] = {}
+  for part, _ in parts:
+    inner = isinstance(part, Mixture)
+    tasks_of = part.members if isinstance(part, Mixture) else ((part, 1.0),)
+    for task, _ in tasks_of:
+      route = part.name if inner else ''
+      if task.name in through:
+        names = sorted({through[task.name], route} - {''})
+        routes = f' (through {" and ".join(names)})' if names else ''
+        raise errors.UserError(
+            f"{spec.path}: members: '{task.name}' is a member twice{routes}"
+        )
+      through[task.name] = route
 
 
 def _empty(spec: specs.MixtureSpec, held_out: bool) -> str:
   if not held_out:
     return f"'{spec.name}' has no members once held_out is taken away"
   return f"'{spec.name}' holds nothing out; name datasets under held_out"
-
-
-def _agreed(
-    spec: specs.MixtureSpec,
-    key: str,
-    own: int | None,
-    inner: list[tuple[str, int | None]],
-) -> int | None:
-  """Returns what holds for all members, or says that they differ."""
-  if own is not None or not inner:
-    return own
-  values = {value for _, value in inner}
-  if len(values) > 1:
-    listed = ', '.join(f'{name} {value}' for name, value in inner)
-    raise errors.UserError(
-        f'{spec.path}: {key}: the members differ ({listed}); give the {key} of'
-        f" '{spec.name}' itself"
-    )
-  return values.pop()

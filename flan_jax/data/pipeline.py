@@ -123,7 +123,7 @@ class TrainPipeline:
             sizes,
             rates,
             seed=config.seed,
-            cap=mixture.cap,
+            cap=mixture.caps,
             shuffle=config.shuffle,
         ),
         config.block,

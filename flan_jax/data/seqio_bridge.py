@@ -32,14 +32,17 @@ COLLECTION = 'seqio'
 
 _RENDERED_AT_ONCE = 256
 _TEXTS = seqio_source.TEXTS
+# What an example says of itself, as text.
+_NAMES = ('task', 'template', 'row_id', 'group')
 
 
 class RenderedSource(seqio.DataSource):
   """A task's rows, rendered, as examples of text.
 
-  An example has inputs, targets, task, template, row_id, options (the texts of
-  all answers, none for generation), answer_index (-1 for generation) and
-  references (all accepted targets). A row's template and order of options
+  An example has inputs, targets, task, template, row_id, group (what examples
+  that are scored together share, '' for none), options (the texts of all
+  answers, none for generation), answer_index (-1 for generation) and references
+  (all accepted targets). A row's template and order of options
   change with the epoch, and are those of our own pipeline.
   """
 
@@ -122,7 +125,7 @@ class RenderedSource(seqio.DataSource):
     batches = tf.data.Dataset.from_generator(
         functools.partial(self._batches, split, shuffle, shard_info),
         output_signature={
-            **{name: texts for name in (*_TEXTS, 'task', 'template', 'row_id')},
+            **{name: texts for name in (*_TEXTS, *_NAMES)},
             'options': lists,
             'num_options': numbers,
             'answer_index': numbers,
@@ -288,6 +291,8 @@ def example_of(features: Mapping[str, Any]) -> examples_lib.Example:
       options=options or None,
       answer_index=None if answer < 0 else answer,
       references=tuple(_text(one) for one in features['references']),
+      # Not in what was cached before examples had groups.
+      group=text('group') if 'group' in features else '',
   )
 
 
@@ -300,9 +305,9 @@ def _columns(
   return {
       **{
           name: np.array(
-              [getattr(each, name).encode() for each in rendered], object
+              [str(getattr(each, name)).encode() for each in rendered], object
           )
-          for name in (*_TEXTS, 'task', 'template', 'row_id')
+          for name in (*_TEXTS, *_NAMES)
       },
       'options': options,
       'num_options': num_options,
@@ -402,8 +407,7 @@ def mixture(name: str) -> specs.MixtureSpec:
           specs.Member(name=task.name, weight=float(found.get_rate(task)))
           for task in found.tasks
       ),
-      # Rates are the weights alone, whatever the number of examples.
-      max_rate=1,
+      rates=specs.Rates(kind='explicit'),
   )
 
 

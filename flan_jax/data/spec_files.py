@@ -9,6 +9,7 @@ import pathlib
 import re
 
 from flan_jax import paths
+from flan_jax.data import mixture_files
 from flan_jax.data import nodes
 from flan_jax.data import spec_problems
 from flan_jax.data import specs
@@ -27,7 +28,7 @@ _KEY_PART = re.compile(r'([^.\[\]]+)|\[(\d+)\]')
 
 
 def load(
-    path: pathlib.Path | str, *, collection: str = ''
+    path: pathlib.Path | str, *, collection: str = '', name: str = ''
 ) -> specs.Dataset | specs.MixtureSpec:
   """Reads a declaration.
 
@@ -35,21 +36,23 @@ def load(
     path: A YAML file.
     collection: The collection that a dataset belongs to; the first folder
       under `mixtures/`, or elsewhere the file's folder, if it is not given.
+    name: Which mixture of a file that declares a series; the first if it is
+      not given.
 
   Raises:
     UserError: The file cannot be read, or something in it is wrong.
   """
   path = pathlib.Path(path)
   node = nodes.read(path)
-  name = 'blank' if path.name == BLANK else path.stem
-  if not spec_problems.is_name(name):
+  stem = 'blank' if path.name in (BLANK, mixture_files.BLANK) else path.stem
+  if not spec_problems.is_name(stem):
     raise node.error(
         f"the file's name '{path.stem}' becomes the dataset's name, so it must"
         " be lower-case letters, digits and '_'"
     )
   if 'members' in node.entries():
-    return _read_mixture(node, name, path)
-  dataset = _read_dataset(node, name, path, collection or _collection(path))
+    return mixture_files.read(node, name or stem, path)
+  dataset = _read_dataset(node, stem, path, collection or _collection(path))
   for problem in spec_problems.problems(dataset):
     raise _find(node, problem.key).error(problem.message, problem.position)
   return dataset
@@ -219,46 +222,4 @@ def _read_template(node: nodes.Node) -> specs.Template:
       targets=keys['targets'].text(),
       inverted='inverted' in keys and keys['inverted'].flag(),
       held_out='held_out' in keys and keys['held_out'].flag(),
-  )
-
-
-def _read_mixture(
-    node: nodes.Node, name: str, path: pathlib.Path
-) -> specs.MixtureSpec:
-  keys = node.section(
-      ('version', 'members'), ('description', 'held_out', 'cap', 'max_rate')
-  )
-  members = tuple(
-      _read_member(n, weighed=True) for n in keys['members'].items()
-  )
-  if not members:
-    raise keys['members'].error('names no member')
-  return specs.MixtureSpec(
-      name=name,
-      path=path,
-      version=keys['version'].integer(1),
-      description=_text(keys, 'description'),
-      members=members,
-      held_out=tuple(
-          _read_member(n, weighed=False)
-          for n in (keys['held_out'].items() if 'held_out' in keys else ())
-      ),
-      cap=keys['cap'].integer(1) if 'cap' in keys else None,
-      max_rate=keys['max_rate'].integer(1) if 'max_rate' in keys else None,
-  )
-
-
-def _read_member(node: nodes.Node, *, weighed: bool) -> specs.Member:
-  if node.is_text():
-    return specs.Member(name=node.text())
-  keys = node.section(
-      (), ('name', 'cluster', 'collection') + (('weight',) if weighed else ())
-  )
-  if ('name' in keys) == ('cluster' in keys or 'collection' in keys):
-    raise node.error('must have a name, or else a cluster or a collection')
-  return specs.Member(
-      name=_text(keys, 'name'),
-      cluster=_text(keys, 'cluster'),
-      collection=_text(keys, 'collection'),
-      weight=keys['weight'].positive() if 'weight' in keys else 1.0,
   )

@@ -196,20 +196,75 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
-  """A line of a mixture's members.
+  """A line of a mixture's members, or of what it holds out.
 
   Attributes:
-    name: A dataset, task or mixture; '' when cluster or collection selects.
-    weight: Multiplies the member's mixing rate.
+    name: A dataset, task or mixture; '' when something else selects.
+    weight: Multiplies the member's mixing rate; None if none is given.
     cluster: Selects all datasets of a cluster.
-    collection: Selects all datasets of a collection; with `cluster`, those of
-      that cluster within the collection.
+    subcluster: Selects all datasets of a subcluster.
+    collection: Selects all datasets of a collection; with `cluster` or
+      `subcluster`, those of them within the collection.
+    names: Several names in one line.
+    turn: One of `names`, counted from 0; after the last comes the first again.
+      None for all of them.
   """
 
   name: str = ''
-  weight: float = 1.0
+  weight: float | None = None
   cluster: str = ''
+  subcluster: str = ''
   collection: str = ''
+  names: tuple[str, ...] = ()
+  turn: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rates:
+  """How a mixture's rates come about.
+
+  Attributes:
+    kind: 'proportional' to the number of examples; the same with a
+      'temperature'; 'equal'; or 'explicit', the weights alone.
+    temperature: T in examples ** (1 / T).
+  """
+
+  kind: str = 'proportional'
+  temperature: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+  """Which of a mixture's members are used, in the order of its lines.
+
+  Larger numbers only ever add datasets to those of smaller ones.
+
+  Attributes:
+    lines: The first so many lines of `members`.
+    per_line: Of each line the first so many datasets.
+    datasets: So many datasets, the lines taking turns.
+    seed: Puts the datasets of each line in an order of its own; without it
+      they come as the line has them.
+  """
+
+  lines: int | None = None
+  per_line: int | None = None
+  datasets: int | None = None
+  seed: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LeaveOut:
+  """What a mixture's leave-outs, `<mixture>_no_<name>`, keep to.
+
+  Attributes:
+    overlaps: Cluster -> the clusters that are no part of training either when
+      it is left out.
+  """
+
+  overlaps: Mapping[str, tuple[str, ...]] = dataclasses.field(
+      default_factory=dict
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -217,13 +272,18 @@ class MixtureSpec:
   """One mixture's declaration.
 
   Attributes:
-    name: The file's name without '.yaml'.
+    name: The file's name without '.yaml', or one of its series.
     members: What is mixed.
-    held_out: Datasets (by name, cluster or collection) that are taken out of
-      the mixture; the name followed by ':held_out' means them.
+    held_out: Datasets that are taken out of the mixture, their families with
+      them; the name followed by ':held_out' means them.
+    without: Datasets that are taken out and not held out for evaluation.
     cap: The most training examples of a dataset that are used.
     max_rate: The number of examples from which a dataset's mixing rate stops
       growing.
+    rates: How rates come about.
+    sample: Which of the members are used; None for all.
+    leave_out: Given if there are leave-outs of this mixture.
+    series: The name pattern of the series that it is one of, or ''.
     path: The file; a folder of task files for Super-NaturalInstructions.
     version: Raised when a change makes scores incomparable.
     description: One line.
@@ -232,8 +292,13 @@ class MixtureSpec:
   name: str
   members: tuple[Member, ...]
   held_out: tuple[Member, ...] = ()
+  without: tuple[Member, ...] = ()
   cap: int | None = None
   max_rate: int | None = None
+  rates: Rates = Rates()
+  sample: Sample | None = None
+  leave_out: LeaveOut | None = None
+  series: str = ''
   path: pathlib.Path = pathlib.Path()
   version: int = 1
   description: str = ''
