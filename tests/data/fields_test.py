@@ -5,7 +5,6 @@ from flan_jax.data import rows as rows_lib
 from flan_jax.data.fields import closed_book_qa
 from flan_jax.data.fields import common
 from flan_jax.data.fields import reading_comprehension
-from flan_jax.data.fields import struct_to_text
 import hypothesis
 from hypothesis import strategies as st
 import numpy as np
@@ -58,28 +57,6 @@ def test_squad():
   }
   with pytest.raises(ValueError, match='no answer'):
     reading_comprehension.squad({**row, 'answers': {'text': []}})
-
-
-def test_dart_triples():
-  row = {
-      'tripleset': [
-          ['[TABLECONTEXT]', '[TITLE]', 'Cup'],
-          ['[TABLECONTEXT]', 'TOP_CLUB', 'FC [♀3 ]'],
-          ['A_b', 'eatType', 'pub'],
-      ],
-      'target': 'first',
-      'references': ['first', ' ', 'second'],
-  }
-  assert struct_to_text.dart(row) == {
-      'triples': 'Cup; TOP CLUB, FC [♀3 ]; A_b, eatType, pub',
-      'triple_lines': 'Cup\nTOP CLUB, FC [♀3 ]\nA_b, eatType, pub',
-      'target': 'first',
-      'references': ['first', 'second'],
-  }
-  assert struct_to_text.dart({**row, 'references': []})['references'] == [
-      'first'
-  ]
-  assert struct_to_text.dart({**row, 'target': ''})['target'] == 'first'
 
 
 def test_as_is_leaves_the_row_alone():
