@@ -1,5 +1,6 @@
 """Our tasks as SeqIO's: the same examples, rates and scores."""
 
+import functools
 import itertools
 import json
 import pathlib
@@ -73,6 +74,14 @@ def declared(tmp_path_factory):
   )
   (folder / 'few.yaml').write_text(
       'version: 1\nmembers: [colours, plurals]\ncap: 5\n'
+  )
+  (folder / 'inner.yaml').write_text(
+      'version: 1\nmembers: [colours, plurals]\nmax_rate: 7\nrates:'
+      ' {temperature: 3}\n'
+  )
+  (folder / 'outer.yaml').write_text(
+      'version: 1\nmembers: [{name: inner, weight: 4}, {name:'
+      ' "colours:no_options", weight: 0.5}]\nrates: explicit\n'
   )
   colours = [
       {'thing': f'thing {i} ▁ {"é" * i}', 'colour': ('red', 'green')[i % 2]}
@@ -240,6 +249,29 @@ def test_members_and_rates_of_a_mixture_are_ours(configured, ours):
       'colours': 14,  # Twice 7 of 10 examples.
       'plurals': 5,
   }
+
+
+def test_a_mixture_within_a_mixture_has_seqios_rates(configured):
+  found = seqio.get_mixture_or_task('outer')
+  tasks = {task.name: task for task in found.tasks}
+  # The same, declared as SeqIO's own nested mixture.
+  inner = seqio.Mixture(
+      'inner_by_seqio',
+      [tasks['colours'], tasks['plurals']],
+      functools.partial(
+          seqio.mixing_rate_num_examples, maximum=7, temperature=3.0
+      ),
+  )
+  outer = seqio.Mixture(
+      'outer_by_seqio', [(inner, 4.0), (tasks['colours:no_options'], 0.5)]
+  )
+  assert {name: found.get_rate(task) for name, task in tasks.items()} == {
+      name: pytest.approx(outer.get_rate(task)) for name, task in tasks.items()
+  }
+  # 7 and 5 examples count, the third root of each.
+  assert found.get_rate(tasks['colours']) == pytest.approx(
+      4 * 7 ** (1 / 3) / (7 ** (1 / 3) + 5 ** (1 / 3))
+  )
 
 
 def test_a_member_has_the_mixtures_examples(configured, ours, model):

@@ -5,6 +5,10 @@ import re
 from flan_jax import errors
 from flan_jax.data import catalogue
 from flan_jax.data import mixtures
+from flan_jax.data import specs
+from flan_jax.data import tasks
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -217,6 +221,128 @@ def test_rates_are_proportional_up_to_a_maximum(make):
   assert mixtures.rates(mixtures.resolve(found, 'capped'), [8]) == [5.0]
   with pytest.raises(ValueError, match='members'):
     mixtures.rates(mixture, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ('rule', 'expected'),
+    [
+        ('proportional\nmax_rate: 3000', [100, 6000, 900]),
+        ('{temperature: 2}\nmax_rate: 3600', [10, 120, 30]),
+        ('equal', [1, 2, 1]),
+        ('explicit', [1, 2, 1]),
+    ],
+)
+def test_four_kinds_of_rates(make, rule, expected):
+  weights = {'toy_a': 1, 'toy_b': 2, 'toy_c': 1}
+  lines = ', '.join(f'{{name: {n}, weight: {w}}}' for n, w in weights.items())
+  found = make(m=f'members: [{lines}]\nrates: {rule}\n')
+  rates = mixtures.rates(mixtures.resolve(found, 'm'), [100, 40_000, 900])
+  np.testing.assert_allclose(rates, expected)
+
+
+def test_an_empty_member_is_never_drawn(make):
+  found = make(m='members: [toy_a, n]\nrates: equal\n', n='members: [toy_b]\n')
+  mixture = mixtures.resolve(found, 'm')
+  np.testing.assert_array_equal(mixtures.rates(mixture, [0, 5]), [0, 1])
+  np.testing.assert_array_equal(mixtures.rates(mixture, [5, 0]), [1, 0])
+
+
+def test_a_mixture_within_keeps_its_proportions_cap_and_rates(make):
+  found = make(
+      inner=(
+          'members: [toy_a, {name: toy_b, weight: 3}]\n'
+          'rates: {temperature: 2}\ncap: 400\nmax_rate: 100\n'
+      ),
+      outer='members: [{name: inner, weight: 2}, toy_c]\nmax_rate: 50\n',
+      even='members: [inner, toy_c]\nrates: equal\n',
+      said=(
+          'members: [{name: inner, weight: 5}, {name: toy_c, weight: 3}]\n'
+          'rates: explicit\n'
+      ),
+      cool='members: [inner, toy_c]\nrates: {temperature: 3}\n',
+  )
+  sizes = [25, 9000, 70]
+  # Inside: 25 ** (1 / 2) to 3 * 100 ** (1 / 2), so 5 to 30. Outside it counts
+  # for 25 + 3 * 100 = 325 examples, and the outer max_rate is for toy_c.
+  rates = mixtures.rates(mixtures.resolve(found, 'outer'), sizes)
+  np.testing.assert_allclose(rates, [650 / 7, 650 * 6 / 7, 50])
+  rates = mixtures.rates(mixtures.resolve(found, 'even'), sizes)
+  np.testing.assert_allclose(rates, [1 / 7, 6 / 7, 1])
+  rates = mixtures.rates(mixtures.resolve(found, 'said'), sizes)
+  np.testing.assert_allclose(rates, [5 / 7, 30 / 7, 3])
+  rates = mixtures.rates(mixtures.resolve(found, 'cool'), sizes)
+  np.testing.assert_allclose(
+      rates, [325 ** (1 / 3) / 7, 325 ** (1 / 3) * 6 / 7, 70 ** (1 / 3)]
+  )
+
+
+def test_shares_count_for_the_examples_they_are_of(make):
+  """Weights that say shares say nothing of how many examples there are."""
+  found = make(
+      inner=(
+          'members: [{name: toy_a, weight: 0.1}, {name: toy_b, weight: 0.3}]\n'
+          'rates: explicit\n'
+      ),
+      outer='members: [inner, toy_c]\n',
+  )
+  rates = mixtures.rates(mixtures.resolve(found, 'outer'), [300, 500, 200])
+  np.testing.assert_allclose(rates, [200, 600, 200])
+
+
+@given(
+    sizes=st.lists(st.integers(1, 10**6), min_size=4, max_size=4),
+    most=st.integers(1, 10**5),
+    weights=st.lists(st.floats(0.1, 10), min_size=4, max_size=4),
+)
+def test_proportional_in_proportional_is_as_written_out(sizes, most, weights):
+  def tree(*parts):
+    return mixtures.Mixture('m', parts, max_rate=most)
+
+  a, b, c, d = (tasks.create(_toy(name)) for name in 'abcd')
+  flat = tree(*zip((a, b, c, d), weights, strict=True))
+  inner = tree((b, weights[1]), (c, weights[2]))
+  nested = tree((a, weights[0]), (inner, 1.0), (d, weights[3]))
+  np.testing.assert_allclose(
+      mixtures.rates(nested, sizes), mixtures.rates(flat, sizes)
+  )
+
+
+def _toy(name, **kwargs):
+  return specs.Dataset(
+      name=name,
+      cluster='toys',
+      source=specs.Source(kind='jsonl', where='x.jsonl'),
+      splits={'train': 'train'},
+      fields={'a': 'a'},
+      metrics=('exact_match',),
+      templates=(specs.Template(name='t', inputs='{a}?', targets='{a}'),),
+      **kwargs,
+  )
+
+
+def test_rates_of_a_part_of_the_members(make):
+  found = make(
+      inner='members: [toy_a, toy_b]\n',
+      outer='members: [inner, toy_c]\nrates: equal\n',
+  )
+  mixture = mixtures.resolve(found, 'outer')
+  kept = mixture.only(lambda task: task.dataset.name != 'toy_a')
+  assert [task.name for task, _ in kept.members] == ['toy_b', 'toy_c']
+  np.testing.assert_allclose(mixtures.rates(kept, [5, 7]), [1, 1])
+  assert not mixture.only(lambda task: False).members
+
+
+def test_caps_hold_along_the_way(make):
+  found = make(
+      inner='members: [toy_a]\ncap: 7\n',
+      outer='members: [inner, toy_b]\ncap: 9\n',
+      wide='members: [inner, toy_b]\ncap: 5\n',
+  )
+  assert mixtures.resolve(found, 'outer').caps.tolist() == [7, 9]
+  assert mixtures.resolve(found, 'wide').caps.tolist() == [5, 5]
+  assert mixtures.as_mixture(mixtures.resolve(found, 'toy_a')).caps is None
+  mixture = mixtures.resolve(found, 'outer')
+  np.testing.assert_array_equal(mixtures.rates(mixture, [8, 80]), [7, 9])
 
 
 def test_the_mixtures_of_this_project_resolve():
