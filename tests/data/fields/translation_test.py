@@ -15,7 +15,11 @@ _PAIR = {'english': 'Good "day" & more.', 'translation': 'Dobrý den.'}
             'cs': ' Dobrý\u00a0den.\n',
             'en': 'Good &quot;day&quot;\t &amp; more.',
         },
-        {'en': 'Good "day" &\u200b more.', 'cs': 'Dobrý\u00ad den.', 'line': '7'},
+        {
+            'en': 'Good "day" &\u200b more.',
+            'cs': 'Dobrý\u00ad den.',
+            'line': '7',
+        },
         {'translation': {'cs': 'Dobrý den.', 'en': 'Good "day" & more.'}},
     ],
 )
