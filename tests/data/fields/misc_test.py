@@ -1,5 +1,7 @@
 """Fields of the miscellaneous cluster, on rows made by hand."""
 
+from typing import Any
+
 from flan_jax.data.fields import misc
 import hypothesis
 from hypothesis import strategies as st
@@ -52,7 +54,7 @@ def _bare(text: str) -> str:
 
 
 def test_coqa_numbers_the_turns_and_leaves_out_broken_ones():
-  row = {
+  row: dict[str, Any] = {
       'source': 'cnn',
       'story': ' A  hen.\r\n\n\n\nIt sat. \n',
       'questions': ['Who?', ' ', 'Did it\nsit?', 'Where?'],
