@@ -1,6 +1,11 @@
 """Fields of the commonsense datasets, on rows as they are."""
 
+import csv
+
+from flan_jax.data import catalogue
+from flan_jax.data import rows as rows_lib
 from flan_jax.data.fields import commonsense
+import numpy as np
 import pytest
 
 
@@ -92,3 +97,35 @@ def test_story_cloze_counts_from_zero_from_either_source(label):
       'AnswerRightEnding': str(label),
   }
   assert commonsense.story_cloze_csv(cells) == expected
+
+
+def test_story_cloze_from_the_files_of_its_authors(tmp_path):
+  folder = tmp_path / 'data' / 'story_cloze'
+  folder.mkdir(parents=True)
+  for part, count in (('val', 250), ('test', 3)):
+    path = folder / f'cloze_test_{part}__spring2016.csv'
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+      writer = csv.writer(file)
+      writer.writerow(
+          ['InputStoryid']
+          + [f'InputSentence{n}' for n in range(1, 5)]
+          + [f'RandomFifthSentenceQuiz{n}' for n in (1, 2)]
+          + ['AnswerRightEnding']
+      )
+      for i in range(count):
+        writer.writerow([i, f'{part} {i}.', 'B, "b".', 'C.', 'D.', 'E', 'F', 2])
+  settings = rows_lib.SourceSettings(
+      tfds_data_dir=str(tmp_path / 'none'), data_dir=str(tmp_path / 'data')
+  )
+  store = rows_lib.RowStore(tmp_path / 'cache', settings)
+  dataset = catalogue.Catalogue().dataset('story_cloze')
+  firsts = {}
+  for split in ('train', 'validation', 'test'):
+    rows = store.open(dataset, split)
+    first = rows.fields(np.arange(1))[0]
+    firsts[split] = (len(rows), first['context'], first['label'])
+  assert firsts == {
+      'train': (50, 'val 0. B, "b". C. D.', 1),
+      'validation': (200, 'val 50. B, "b". C. D.', 1),
+      'test': (3, 'test 0. B, "b". C. D.', 1),
+  }
