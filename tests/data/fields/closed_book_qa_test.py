@@ -64,12 +64,10 @@ def test_trivia_qa_does_not_take_a_hidden_answer_for_one():
 
 
 def test_arc_finds_the_answer_by_its_letter():
+  texts = ['sand', 'light ', 'tin', 'noise']
   row = {
       'question': 'Plants  need',
-      'choices': {
-          'text': ['sand', 'light ', 'tin', 'noise'],
-          'label': [0, 1, 2, 3],
-      },
+      'choices': {'text': texts, 'label': [0, 1, 2, 3]},
       'answerKey': 1,
   }
   expected = {
@@ -79,7 +77,7 @@ def test_arc_finds_the_answer_by_its_letter():
   }
   assert closed_book_qa.arc(row) == expected
   # The letters need not come in their order.
-  row['choices']['label'] = [1, 0, 3, 2]
+  row = {**row, 'choices': {'text': texts, 'label': [1, 0, 3, 2]}}
   assert closed_book_qa.arc(row) == {**expected, 'label': 0}
 
 
