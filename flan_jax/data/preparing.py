@@ -1,35 +1,32 @@
 """Storing rows: a dataset's splits, from its source into Arrow files.
 
-Each split of the source is read once for all the splits that want rows of it
-(and once before, to count them, where a slice or a sample depends on that). A
-split is written into a folder with a temporary name, which gets its name when
-it is whole.
+Each split of the source is read once for all the splits that want rows of it.
+It is read once before, to count its rows, where a slice or a sample depends on
+that and the source does not know; and once more for a sample when rows were
+turned down, since only then is it known what there is to draw from.
 """
 
 from collections.abc import Callable, Mapping
-import contextlib
 import dataclasses
-import errno
-import os
 import pathlib
-import shutil
-import time
-import uuid
 
 from absl import logging
 from flan_jax import errors
+from flan_jax.data import filtering
 from flan_jax.data import manifest as manifest_lib
 from flan_jax.data import row_files
+from flan_jax.data import row_folders
+from flan_jax.data import row_report
 from flan_jax.data import row_types
 from flan_jax.data import specs
 from flan_jax.data import splits as splits_lib
 from flan_jax.data.sources import base
+import numpy as np
 
 # Called with the dataset's name, the split and the rows stored so far.
 Progress = Callable[[str, str, int], None]
 _PROGRESS_ROWS = 1000
-# A folder that was not finished after so long belongs to nobody.
-_ABANDONED_SECONDS = 24 * 3600
+_FIRST = 5  # Of the rows turned down, a manifest names a few.
 
 
 class Preparer:
@@ -40,19 +37,22 @@ class Preparer:
       dataset: specs.Dataset,
       source: base.Source,
       settings: base.SourceSettings,
+      alternative: int = 0,
   ):
+    """Makes ready to read; nothing is read yet.
+
+    Args:
+      dataset: Whose rows, as the place where they are found has them.
+      source: That place.
+      settings: What the user says about sources.
+      alternative: 0 for the first source that is declared, n for the n-th of
+        its alternatives; the manifest says so.
+    """
     self._dataset = dataset
     self._source = source
     self._settings = settings
+    self._alternative = alternative
     self._counts: dict[str, int] = {}
-
-  def source_splits(self, split: str) -> list[str]:
-    """Returns the source's splits that a split of the dataset takes rows of.
-
-    Raises:
-      UserError: There is no such split in the source, or no source.
-    """
-    return self._resolver(split).names(self._dataset.splits[split])
 
   def store(
       self,
@@ -72,42 +72,58 @@ class Preparer:
       Split -> manifest.
 
     Raises:
-      UserError: The source cannot be read, a split is empty, or the rows
-        cannot be written.
+      UserError: The source cannot be read, a row cannot be used, a split is
+        empty, or the rows cannot be written.
     """
     jobs: list[_Job] = []
+    judge = filtering.Filter(self._dataset)
     try:
       for split, (target, fingerprint) in targets.items():
-        parts = self._resolver(split).parts(self._dataset.splits[split])
-        parts, available = self._sample(split, parts)
-        folder = _temporary(target)
-        jobs.append(_Job(split, target, folder, parts, available, fingerprint))
-      skipped = self._copy(jobs, progress)
+        jobs.append(self._job(split, target, fingerprint))
+      broken = self._copy(jobs, judge, judge.judges, progress)
+      again = [job for job in jobs if job.limited and any(job.turned_down)]
+      for job in again:
+        self._sample_again(job)
+      if again:
+        self._copy(again, judge, False, progress)
       manifests = {}
       for job in jobs:
-        manifests[job.split] = self._finish(job, skipped)
-        _rename(job.folder, job.target, replace)
+        if progress:
+          progress(self._dataset.name, job.split, job.writer.rows)
+        manifests[job.split] = self._finish(job, broken)
+        job.folder.finish(replace)
+      self._warn(jobs, broken)
       return manifests
     except OSError as error:
-      if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+      if not row_folders.is_ours(error):
         raise
       home = next(iter(targets.values()))[0].parent
-      raise errors.UserError(
-          f'{home}: the disk is full: make room, or name another folder with'
-          ' --cache_dir=DIR'
-      ) from error
+      raise row_folders.failure(home, error) from error
     finally:
       for job in jobs:
-        shutil.rmtree(job.folder, ignore_errors=True)
+        job.folder.close()
 
-  def _resolver(self, split: str) -> splits_lib.Resolver:
-    return splits_lib.Resolver(
-        own=self._dataset.splits,
-        is_split=self._source.is_split,
-        count=self._count,
-        unknown=self._source.unknown,
-        where=base.declared_in(self._dataset, f'splits.{split}'),
+  def _job(self, split: str, target: pathlib.Path, fingerprint: str) -> '_Job':
+    expression = self._dataset.splits[split]
+    parts = resolver(self._dataset, self._source, split, self._count).parts(
+        expression
     )
+    job = _Job(
+        split=split,
+        parts=parts,
+        fingerprint=fingerprint,
+        skipped=base.Skipped(self._settings.on_error),
+        unjudged=base.Skipped(self._settings.on_error),
+        folder=row_folders.Folder(target),
+        turned_down=[{} for _ in parts],
+    )
+    limit = self._dataset.limits.get(split)
+    if limit is not None:
+      sizes = [splits_lib.size(part, self._count) for part in parts]
+      job.available = sum(sizes)
+      if job.available > limit:
+        job.chosen = self._sample(split, parts, job.available)
+    return job
 
   def _count(self, name: str) -> int:
     if name not in self._counts:
@@ -119,132 +135,307 @@ class Preparer:
     return self._counts[name]
 
   def _sample(
-      self, split: str, parts: list[splits_lib.Part]
-  ) -> tuple[list[splits_lib.Part], int | None]:
-    """Keeps `limits` rows, if that is fewer; returns how many there were."""
-    limit = self._dataset.limits.get(split)
-    if limit is None:
-      return parts, None
-    available = sum(splits_lib.size(part, self._count) for part in parts)
-    if available > limit:
+      self, split: str, parts: list[splits_lib.Part], available: int
+  ) -> list[np.ndarray]:
+    """Draws the rows to keep; returns their places in each part."""
+    limit = min(self._dataset.limits[split], available)
+    if self._settings.first_rows:
+      chosen = np.arange(limit, dtype=np.int64)
+    else:
       name = f'{self._dataset.name}/{split}'
       chosen = splits_lib.sample(available, limit, self._settings.seed, name)
-      parts = splits_lib.take(parts, chosen, self._count)
-    return parts, available
+    return splits_lib.choose(parts, chosen, self._count)
+
+  def _sample_again(self, job: '_Job') -> None:
+    """Draws among the rows that were not turned down."""
+    kept = []
+    for part, down in zip(job.parts, job.turned_down, strict=True):
+      places = part.places
+      if places is None:
+        places = np.arange(self._count(part.split), dtype=np.int64)
+      out = np.fromiter(down, np.int64, len(down))
+      places = places[np.isin(places, out, invert=True)]
+      kept.append(splits_lib.Part(part.split, places))
+    rest = sum(len(part.places) for part in kept if part.places is not None)
+    job.chosen = self._sample(job.split, kept, rest)
+    job.start_again(base.Skipped(self._settings.on_error))
 
   def _copy(
-      self, jobs: list['_Job'], progress: Progress | None
-  ) -> base.Skipped:
-    """Reads each split of the source once, for all jobs that want rows."""
-    skipped = base.Skipped(self._settings.on_error)
+      self,
+      jobs: list['_Job'],
+      judge: filtering.Filter,
+      judging: bool,
+      progress: Progress | None,
+  ) -> dict[str, base.Skipped]:
+    """Reads each split of the source once, for all jobs that want rows.
+
+    Returns:
+      Split of the source -> what could not be read of it.
+    """
+    broken = {}
     names = dict.fromkeys(part.split for job in jobs for part in job.parts)
     for name in names:
       wanted = [
-          _Wanted(job, number, part)
+          _Wanted(job, number, judging)
           for job in jobs
           for number, part in enumerate(job.parts)
           if part.split == name
       ]
+      skipped = broken[name] = base.Skipped(self._settings.on_error)
       for place, (number, row) in enumerate(self._source.read(name, skipped)):
         for each in wanted:
-          if not each.takes(place):
-            continue
-          try:
-            each.job.writer.append(each.number, place, row)
-          except row_types.Mismatch as error:
-            where = self._source.place(name, number)
-            skipped.add(errors.UserError(f'{where}: {error}'))
-            continue
-          rows = each.job.writer.rows
-          if progress and rows % _PROGRESS_ROWS == 0:
-            progress(self._dataset.name, each.job.split, rows)
+          if each.takes(place):
+            self._take(each, place, number, row, judge, judging, progress)
         if all(each.done for each in wanted):
           break
+    return broken
+
+  def _take(
+      self,
+      wanted: '_Wanted',
+      place: int,
+      number: base.Number,
+      row: base.Row,
+      judge: filtering.Filter,
+      judging: bool,
+      progress: Progress | None,
+  ) -> None:
+    """Judges a row and stores it, if the split wants it."""
+    job = wanted.job
+    job.read += 1
+    name = job.parts[wanted.number].split
+
+    def where() -> str:
+      return f'{name}:{place} ({self._source.place(name, number)})'
+
+    if judging:
+      try:
+        reason = judge.judge(row, where)
+      except errors.UserError as error:
+        job.unjudged.add(error)
+        reason = filtering.BROKEN
+      if reason:
+        job.turned_down[wanted.number][place] = reason
+        return
+      if not wanted.chosen(place):
+        return
+    try:
+      job.writer.append(wanted.number, place, judge.stored(row, where))
+    except row_types.Mismatch as error:
+      at = self._source.place(name, number)
+      job.skipped.add(errors.UserError(f'{at}: {error}'))
+    except errors.UserError as error:
+      job.skipped.add(error)
+    else:
+      rows = job.writer.rows
+      if progress and rows % _PROGRESS_ROWS == 0:
+        progress(self._dataset.name, job.split, rows)
+
+  def _warn(
+      self, jobs: list['_Job'], broken: Mapping[str, base.Skipped]
+  ) -> None:
+    skipped = [*broken.values()]
     for job in jobs:
-      if progress:
-        progress(self._dataset.name, job.split, job.writer.rows)
-    if skipped.count:
+      skipped += [job.skipped, job.unjudged]
+    count = sum(each.count for each in skipped)
+    if count:
       logging.warning(
           '%s: skipped %d broken rows; the first: %s',
           self._dataset.name,
-          skipped.count,
-          skipped.first[0],
+          count,
+          next(text for each in skipped for text in each.first),
       )
-    return skipped
 
   def _finish(
-      self, job: '_Job', skipped: base.Skipped
+      self, job: '_Job', broken: Mapping[str, base.Skipped]
   ) -> manifest_lib.SplitManifest:
     """Completes the files of a split; its folder still has no name."""
     dataset, source = self._dataset, self._source
     rows = job.writer.rows
-    place = ', '.join(
-        dict.fromkeys(source.locate(part.split) for part in job.parts)
-    )
+    names = list(dict.fromkeys(part.split for part in job.parts))
+    place = ', '.join(dict.fromkeys(source.locate(name) for name in names))
+    skipped = [*(broken[name] for name in names), job.skipped, job.unjudged]
+    reasons = [
+        (reason, f'{part.split}:{at}')
+        for part, down in zip(job.parts, job.turned_down, strict=True)
+        for at, reason in down.items()
+    ]
+    filtered = [at for reason, at in reasons if reason == filtering.FILTERED]
+    hidden = [at for reason, at in reasons if reason == filtering.HIDDEN]
     if not rows:
-      raise errors.UserError(
-          f"{base.declared_in(dataset, f'splits.{job.split}')}: the split is"
-          f" empty: '{dataset.splits[job.split]}' takes no rows"
-          f' of {place or dataset.source.where}'
-      )
+      raise self._empty(job, place, len(filtered), len(hidden))
     types = job.writer.finish()
-    file = job.folder / row_files.FILE
+    file = job.folder.path / row_files.FILE
+    report = row_report.look(dataset, row_files.read(file), types)
     manifest = manifest_lib.SplitManifest(
         dataset=dataset.name,
         split=job.split,
         slice=dataset.splits[job.split],
         source=dataclasses.asdict(dataset.source),
+        alternative=self._alternative,
         place=place,
         version=source.version,
         fingerprint=job.fingerprint,
         seed=self._settings.seed,
         limit=dataset.limits.get(job.split),
-        available=job.available or rows,
+        first_rows=self._settings.first_rows,
+        read=job.available if job.limited else job.read,
+        available=job.available - len(reasons) if job.limited else rows,
         rows=rows,
         parts=[
             (part.split, job.writer.counts.get(number, 0))
             for number, part in enumerate(job.parts)
         ],
         types=types,
-        skipped=skipped.count,
-        skipped_places=skipped.first,
+        filtered=len(filtered),
+        filtered_places=filtered[:_FIRST],
+        hidden_labels=len(hidden),
+        hidden_places=hidden[:_FIRST],
+        skipped=sum(each.count for each in skipped),
+        skipped_places=[text for each in skipped for text in each.first][:20],
+        empty=report.empty,
+        control=report.control,
         bytes=file.stat().st_size,
         sha256=row_files.sha256(file),
     )
-    manifest.save(job.folder)
+    manifest.save(job.folder.path)
     return manifest
+
+  def _empty(
+      self, job: '_Job', place: str, filtered: int, hidden: int
+  ) -> errors.UserError:
+    dataset = self._dataset
+    taken = 'takes no rows'
+    if filtered or hidden:
+      taken = f'takes {job.read:,} rows, but none that can be used,'
+    text = (
+        f"{base.declared_in(dataset, f'splits.{job.split}')}: the split is"
+        f" empty: '{dataset.splits[job.split]}' {taken}"
+        f' of {place or dataset.source.where}'
+    )
+    if filtered:
+      text += f'; {dataset.keep} turns down {filtered:,}'
+    if hidden:
+      text += f'; {hidden:,} have a hidden label, a negative number'
+    return errors.UserError(text)
+
+
+def resolver(
+    dataset: specs.Dataset,
+    source: base.Source,
+    split: str,
+    count: Callable[[str], int] | None = None,
+) -> splits_lib.Resolver:
+  """Returns what says which rows of a source a split of a dataset takes.
+
+  Args:
+    dataset: The declaration.
+    source: Its source.
+    split: Named in errors.
+    count: The number of rows of a split of the source; may be left out where
+      only names are asked for.
+  """
+  return splits_lib.Resolver(
+      own=dataset.splits,
+      is_split=source.is_split,
+      count=count or _uncounted,
+      unknown=source.unknown,
+      where=base.declared_in(dataset, f'splits.{split}'),
+  )
+
+
+def _uncounted(name: str) -> int:
+  raise ValueError(f"the rows of '{name}' are not counted here")
 
 
 @dataclasses.dataclass
 class _Job:
-  """A split that is being stored."""
+  """A split that is being stored.
+
+  Attributes:
+    split: train, validation or test.
+    parts: The rows of its slice.
+    fingerprint: Of the source.
+    skipped: Rows that could not be stored.
+    unjudged: Rows on which `keep` failed.
+    folder: What is written.
+    turned_down: For each part, place -> reason.
+    available: The rows of the slice; only known where there is a limit.
+    chosen: For each part, the places of the sample; None for all.
+    read: The rows seen so far.
+  """
 
   split: str
-  target: pathlib.Path
-  folder: pathlib.Path
   parts: list[splits_lib.Part]
-  available: int | None
   fingerprint: str
+  skipped: base.Skipped
+  unjudged: base.Skipped
+  folder: row_folders.Folder
+  turned_down: list[dict[int, str]]
+  available: int = 0
+  chosen: list[np.ndarray] | None = None
+  read: int = 0
 
   def __post_init__(self):
-    self.writer = row_files.Writer(self.folder)
+    self.writer = row_files.Writer(self.folder.path)
+
+  @property
+  def limited(self) -> bool:
+    return self.chosen is not None
+
+  def start_again(self, skipped: base.Skipped) -> None:
+    """Forgets the rows written so far."""
+    self.writer.discard()
+    self.writer = row_files.Writer(self.folder.path)
+    self.skipped = skipped
 
 
 class _Wanted:
   """The rows that one part of a split still waits for."""
 
-  def __init__(self, job: _Job, number: int, part: splits_lib.Part):
+  def __init__(self, job: _Job, number: int, whole: bool):
+    """Starts at the beginning.
+
+    Args:
+      job: The split.
+      number: The part.
+      whole: All rows of the slice are to be seen, whether chosen or not.
+    """
     self.job = job
     self.number = number
+    chosen = job.chosen[number] if job.chosen is not None else None
+    self._chosen = _Places(chosen)
+    places = job.parts[number].places
+    self._places = _Places(places) if whole or chosen is None else self._chosen
+
+  @property
+  def done(self) -> bool:
+    return self._places.done
+
+  def takes(self, place: int) -> bool:
+    """Whether the row at a place is to be seen; places come in order."""
+    return self._places.has(place)
+
+  def chosen(self, place: int) -> bool:
+    """Whether a row that is seen is among the sample."""
+    return self._chosen.has(place)
+
+
+class _Places:
+  """Places, ascending, that are asked for in order."""
+
+  def __init__(self, places: np.ndarray | None):
     self.done = False
-    self._places = None if part.places is None else iter(part.places.tolist())
+    self._places = None if places is None else iter(places.tolist())
     self._next = -1
     self._advance()
 
-  def takes(self, place: int) -> bool:
-    """Whether the row at a place is wanted; places come in order."""
+  def has(self, place: int) -> bool:
+    """Whether a place is among them."""
     if self._places is None:
       return True
+    while not self.done and self._next < place:
+      self._advance()
     if place != self._next:
       return False
     self._advance()
@@ -254,54 +445,3 @@ class _Wanted:
     if self._places is not None:
       self._next = next(self._places, -1)
       self.done = self._next < 0
-
-
-def _temporary(target: pathlib.Path) -> pathlib.Path:
-  """Makes a folder beside `target` for what is not whole yet."""
-  home = target.parent
-  try:
-    home.mkdir(parents=True, exist_ok=True)
-    for path in home.glob('.*.tmp'):
-      _remove_abandoned(path)
-    folder = home / f'.{target.name}.{uuid.uuid4().hex[:12]}.tmp'
-    folder.mkdir()
-  except OSError as error:
-    raise errors.UserError(
-        f'{home}: rows cannot be stored there ({error.strerror}): name another'
-        ' folder with --cache_dir=DIR'
-    ) from error
-  return folder
-
-
-def _remove_abandoned(folder: pathlib.Path) -> None:
-  """Removes what a killed process left; one at work changes its files."""
-  try:
-    times = [path.stat().st_mtime for path in (folder, *folder.glob('*'))]
-  except FileNotFoundError:
-    return  # Its owner has just finished with it.
-  if time.time() - max(times) > _ABANDONED_SECONDS:
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _rename(folder: pathlib.Path, target: pathlib.Path, replace: bool) -> None:
-  """Gives a folder its name, unless another process was quicker.
-
-  Args:
-    folder: What was written; it stays where it is if it is not needed.
-    target: Its name.
-    replace: Put it in the place of rows that are there already.
-  """
-  if target.exists():
-    if not replace and manifest_lib.load(target):
-      return
-    # Whoever has the old files open keeps them.
-    old = target.with_name(f'.{target.name}.{uuid.uuid4().hex[:12]}.tmp')
-    with contextlib.suppress(FileNotFoundError):
-      os.rename(target, old)
-    shutil.rmtree(old, ignore_errors=True)
-  try:
-    os.rename(folder, target)
-  except OSError:
-    # Somebody stored the same rows since the look above.
-    if manifest_lib.load(target) is None:
-      raise

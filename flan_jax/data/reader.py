@@ -1,11 +1,10 @@
 """Stored rows of one split, read by index."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import pathlib
 from typing import Any
 
 from flan_jax import errors
-from flan_jax.data import functions
 from flan_jax.data import manifest as manifest_lib
 from flan_jax.data import row_files
 from flan_jax.data import row_paths
@@ -43,7 +42,6 @@ class Rows:
     self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     self._columns = list(manifest.types)
     self._plan: list[row_paths.Getter] | None = None
-    self._function: Callable | None = None
 
   def __reduce__(self):
     return Rows, (self.dataset, self.split, self._folder, self.manifest)
@@ -54,7 +52,8 @@ class Rows:
   def take(self, indices: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
     """Returns raw rows, as the source gave them.
 
-    A key that some rows lack is None in those.
+    A key that some rows lack is None in those. Where a function makes the
+    fields, they are what is stored, and what is returned.
 
     Args:
       indices: Integers [B], 0 <= index < len(self).
@@ -83,19 +82,26 @@ class Rows:
       indices: Integers [B], 0 <= index < len(self).
 
     Raises:
-      UserError: A field is not in the rows, or its function fails.
+      UserError: A field is not in the rows.
       IndexError: An index is out of range.
     """
-    if isinstance(self.dataset.fields, str):
-      return self._apply(self.dataset.fields, indices)
-    if self._plan is None:
-      self._plan = self._make_plan()
+    self.check()
+    assert self._plan is not None
     names = [getter.name for getter in self._plan]
     lists = self._gather(indices, [getter.read for getter in self._plan])
     return [
         dict(zip(names, values, strict=True))
         for values in zip(*lists, strict=True)
     ]
+
+  def check(self) -> None:
+    """Finds out how fields are read.
+
+    Raises:
+      UserError: A field is not in the rows.
+    """
+    if self._plan is None:
+      self._plan = self._make_plan()
 
   def row_ids(self, indices: Sequence[int] | np.ndarray) -> list[str]:
     """Returns each row's place in its source, such as 'train:17'."""
@@ -149,10 +155,10 @@ class Rows:
     Raises:
       UserError: A path leads nowhere.
     """
-    fields = self.dataset.fields
-    assert not isinstance(fields, str)
+    fields = self.dataset.field_names
+    paths = self.dataset.row_paths or {name: name for name in fields}
     plan = []
-    for name, path in self.dataset.row_paths.items():
+    for name, path in paths.items():
       key = f'fields.{name}' if name in fields else self._key_of(name)
       where = base.declared_in(self.dataset, key)
       try:
@@ -180,30 +186,3 @@ class Rows:
     if name == self.dataset.group_by:
       return 'group_by'
     return 'references'
-
-  def _apply(
-      self, spec: str, indices: Sequence[int] | np.ndarray
-  ) -> list[dict[str, Any]]:
-    """Calls the function that a declaration names on rows."""
-    where = base.declared_in(self.dataset, 'fields')
-    if self._function is None:
-      self._function = functions.load(spec, where)
-    function, label = self._function, self._label
-    needed = self.dataset.field_names
-    rows = self.take(indices)
-    made = []
-    for place, row in enumerate(rows):
-      try:
-        fields = function(row)
-        for name in needed:
-          if type(fields[name]) is not str and name != label:
-            fields[name] = row_paths.text(fields[name])
-      except Exception as error:
-        row_id = self.row_ids(indices[place : place + 1])[0]
-        raise errors.UserError(
-            f'{where}: {spec} fails on row {row_id} of {self.manifest.place}:'
-            f' {functions.failure(error)}. The row has'
-            f' {", ".join(row)}; the declaration wants {", ".join(needed)}'
-        ) from error
-      made.append(fields)
-    return made

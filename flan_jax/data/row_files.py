@@ -114,6 +114,13 @@ class Writer:
       path.unlink()
     return kind[1]
 
+  def discard(self) -> None:
+    """Removes what was written."""
+    self._buffers.clear()
+    self._close()
+    for _, path, _ in self._files:
+      path.unlink()
+
   def _flush(self, part: int) -> None:
     buffer = self._buffers.pop(part)
     last = self._files[-1] if self._writer else None

@@ -6,44 +6,28 @@ with a manifest. The key holds what was declared and what the source was, so a
 changed declaration or source is another folder. A folder is complete once it
 has its name: it is written under a temporary one and renamed.
 
-Templates and fields are applied on reading and are no part of it.
+Templates, and fields that are paths, are applied on reading and are no part of
+it. Fields that a function makes are stored in place of the rows.
 """
 
-from collections.abc import Mapping, Sequence
-import dataclasses
-import hashlib
-import json
+from collections.abc import Iterable, Sequence
 import os
 import pathlib
-import re
 
 from flan_jax import errors
 from flan_jax import paths
+from flan_jax.data import locating
 from flan_jax.data import manifest as manifest_lib
 from flan_jax.data import preparing
 from flan_jax.data import reader
-from flan_jax.data import sources
 from flan_jax.data import specs
 from flan_jax.data.sources import base
 
 Manifest = manifest_lib.Manifest
 Rows = reader.Rows
 SourceSettings = base.SourceSettings
+Status = locating.Status
 Progress = preparing.Progress
-
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-  """Whether a dataset can be used.
-
-  Attributes:
-    state: 'prepared' when its rows are stored, 'here' when its source can be
-      read, 'missing' when neither.
-    detail: One line: where it is, or what to run.
-  """
-
-  state: str
-  detail: str
 
 
 class RowStore:
@@ -71,13 +55,19 @@ class RowStore:
     """Returns the rows of a split; reads the source if they are not stored.
 
     Raises:
-      UserError: The dataset has no such split, the source cannot be read, or
-        the split is empty.
+      UserError: The dataset has no such split, its rows are in none of its
+        sources or cannot be used, the split is empty, or a field is not in
+        the rows.
     """
-    folder, manifest = self._find(dataset, split)
-    if manifest is None:
-      manifest = self._prepare(dataset, [split])[split]
-    return Rows(dataset, split, folder, manifest)
+    _check_split(dataset, split)
+    view = self._view(dataset)
+    found = view.stored(split)
+    if found is None:
+      manifest = self._prepare(view, [split])[split]
+      found = view.folder(split, manifest.fingerprint), manifest
+    rows = Rows(view.dataset, split, *found)
+    rows.check()
+    return rows
 
   def prepare(
       self,
@@ -98,133 +88,95 @@ class RowStore:
       UserError: As `open`.
     """
     names = list(dataset.splits) if splits is None else list(splits)
+    for split in names:
+      _check_split(dataset, split)
+    view = self._view(dataset)
     found = {}
     for split in names:
-      manifest = None if force else self._find(dataset, split)[1]
-      if manifest is not None:
-        found[split] = manifest
+      stored = None if force else view.stored(split)
+      if stored is not None:
+        found[split] = stored[1]
     missing = [split for split in names if split not in found]
     if missing:
-      found |= self._prepare(dataset, missing, progress, replace=force)
+      found |= self._prepare(view, missing, progress, replace=force)
+      for split in missing:
+        folder = view.folder(split, found[split].fingerprint)
+        Rows(view.dataset, split, folder, found[split]).check()
     return Manifest(dataset.name, {split: found[split] for split in names})
 
-  def status(self, dataset: specs.Dataset) -> Status:
-    """Says whether a dataset's rows are stored, or can be read, or neither."""
-    try:
-      found = {split: self._find(dataset, split) for split in dataset.splits}
-      if all(manifest for _, manifest in found.values()):
-        counts = ', '.join(
-            f'{split} {manifest.rows:,}'
-            for split, (_, manifest) in found.items()
-            if manifest
-        )
-        folder = next(iter(found.values()))[0].parent
-        return Status('prepared', f'{counts} rows in {folder}')
-      source = self._source(dataset)
-      preparer = preparing.Preparer(dataset, source, self._settings)
-      places = {
-          source.locate(name)
-          for split in dataset.splits
-          for name in preparer.source_splits(split)
-      }
-    except errors.UserError as error:
-      return Status('missing', str(error))
-    return Status(
-        'here',
-        f'{", ".join(sorted(places))}; `flan-jax prepare {dataset.name}` reads'
-        ' it now, otherwise its first use does',
-    )
+  def status(
+      self, dataset: specs.Dataset, splits: Sequence[str] | None = None
+  ) -> Status:
+    """Says whether rows are stored, can be read, or how to get them.
 
-  def _source(self, dataset: specs.Dataset) -> base.Source:
-    keep = self._cache / 'fingerprints'
-    return sources.create(dataset, self._settings, keep)
+    Args:
+      dataset: Whose rows.
+      splits: Those that matter; all that are declared if it is None.
+    """
+    names = list(dataset.splits) if splits is None else list(splits)
+    return locating.status(self._views(dataset), names)
+
+  def missing(
+      self,
+      datasets: Iterable[specs.Dataset],
+      splits: Sequence[str] = specs.SPLITS,
+  ) -> list[tuple[specs.Dataset, Status]]:
+    """Returns the datasets whose rows are not here, and how to get them.
+
+    Args:
+      datasets: Each is looked at once.
+      splits: Those that matter, of those that a dataset declares.
+    """
+    found: dict[str, tuple[specs.Dataset, Status]] = {}
+    for dataset in {each.name: each for each in datasets}.values():
+      names = [split for split in dataset.splits if split in splits]
+      if names:
+        status = self.status(dataset, names)
+        if not status.usable:
+          found[dataset.name] = dataset, status
+    return list(found.values())
+
+  def _views(self, dataset: specs.Dataset) -> list[locating.View]:
+    return [
+        locating.View(each, self._settings, self._cache, number)
+        for number, each in enumerate(locating.declared(dataset))
+    ]
+
+  def _view(self, dataset: specs.Dataset) -> locating.View:
+    """Returns the dataset as the source that is used has it.
+
+    Raises:
+      UserError: None of several sources is here.
+    """
+    views = self._views(dataset)
+    chosen = locating.choose(views)
+    if chosen is None:
+      status = locating.status(views, list(dataset.splits))
+      ways = "; or ".join([status.detail, *status.alternatives])
+      raise errors.UserError(
+          f"dataset '{dataset.name}' is in none of its {len(views)} places:"
+          f" {ways}"
+      )
+    return chosen
 
   def _prepare(
       self,
-      dataset: specs.Dataset,
+      view: locating.View,
       splits: Sequence[str],
       progress: Progress | None = None,
       replace: bool = False,
   ) -> dict[str, manifest_lib.SplitManifest]:
     targets = {}
     for split in splits:
-      fingerprint = self._fingerprint(dataset, split)
-      targets[split] = self._folder(dataset, split, fingerprint), fingerprint
-    source = self._source(dataset)
-    preparer = preparing.Preparer(dataset, source, self._settings)
-    return preparer.store(targets, progress, replace)
-
-  def _find(
-      self, dataset: specs.Dataset, split: str
-  ) -> tuple[pathlib.Path, manifest_lib.SplitManifest | None]:
-    """Returns the folder of a split, and its manifest if it is stored."""
-    if split not in dataset.splits:
-      known = ', '.join(dataset.splits)
-      raise errors.UserError(
-          f"{base.declared_in(dataset, 'splits')}: dataset '{dataset.name}' has"
-          f" no split '{split}'; it has {known}"
-      )
-    try:
-      fingerprint = self._fingerprint(dataset, split)
-    except errors.UserError:
-      # The source is elsewhere; its rows may have been stored from there.
-      pattern = self._folder(dataset, split, '')
-      stored = [
-          (path.stat().st_mtime_ns, path)
-          for path in pattern.parent.glob(f'{pattern.name}*')
-      ]
-      for _, path in sorted(stored, reverse=True):
-        manifest = self._load(path)
-        if manifest:
-          return path, manifest
-      raise
-    folder = self._folder(dataset, split, fingerprint)
-    return folder, self._load(folder)
-
-  def _load(self, folder: pathlib.Path) -> manifest_lib.SplitManifest | None:
-    manifest = manifest_lib.load(folder)
-    if manifest and manifest.skipped and self._settings.on_error == 'raise':
-      return None  # Stored by somebody who wanted to skip broken rows.
-    return manifest
-
-  def _folder(
-      self, dataset: specs.Dataset, split: str, fingerprint: str
-  ) -> pathlib.Path:
-    """Returns where a split belongs; with '' the beginning of its name."""
-    source = dataset.source
-    limit = dataset.limits.get(split)
-    seeded = self._source(dataset).seeded or limit is not None
-    # All in the declaration that decides which rows there are.
-    declared = {
-        'format': manifest_lib.FORMAT,
-        'source': [source.kind, source.where, sorted(source.options.items())],
-        'slices': _named(dataset, split),
-        'limit': limit,
-        'seed': self._settings.seed if seeded else None,
-    }
-    name = f'{split}-{_digest(json.dumps(declared, sort_keys=True))}-'
-    name += _digest(fingerprint) if fingerprint else ''
-    home = self._cache / 'rows' / re.sub(r'[^\w.-]', '_', dataset.name)
-    return home / name
-
-  def _fingerprint(self, dataset: specs.Dataset, split: str) -> str:
-    source = self._source(dataset)
-    preparer = preparing.Preparer(dataset, source, self._settings)
-    names = preparer.source_splits(split)
-    return json.dumps([[name, source.fingerprint(name)] for name in names])
+      fingerprint = view.fingerprint(split)
+      targets[split] = view.folder(split, fingerprint), fingerprint
+    return view.preparer().store(targets, progress, replace)
 
 
-def _digest(text: str) -> str:
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _named(dataset: specs.Dataset, split: str) -> Mapping[str, str]:
-  """A split's expression, and those of the splits that it may refer to."""
-  found: dict[str, str] = {}
-  waiting = [split]
-  while waiting:
-    name = waiting.pop().strip()
-    if name not in found and name in dataset.splits:
-      found[name] = dataset.splits[name]
-      waiting += re.split(r'[+\[]', found[name])
-  return found
+def _check_split(dataset: specs.Dataset, split: str) -> None:
+  if split not in dataset.splits:
+    known = ", ".join(dataset.splits)
+    raise errors.UserError(
+        f"{base.declared_in(dataset, 'splits')}: dataset '{dataset.name}' has"
+        f" no split '{split}'; it has {known}"
+    )

@@ -198,16 +198,36 @@ def size(part: Part, count: Callable[[str], int]) -> int:
 def take(
     parts: list[Part], chosen: np.ndarray, count: Callable[[str], int]
 ) -> list[Part]:
-  """Keeps the rows at the places `chosen` (ascending) of all parts together."""
-  kept = []
+  """Keeps the rows at the places `chosen` (ascending) of all parts together.
+
+  Parts of which nothing is kept are left out.
+  """
+  found = choose(parts, chosen, count)
+  return [
+      Part(part.split, places)
+      for part, places in zip(parts, found, strict=True)
+      if len(places)
+  ]
+
+
+def choose(
+    parts: list[Part], chosen: np.ndarray, count: Callable[[str], int]
+) -> list[np.ndarray]:
+  """Returns the places in each part of the rows `chosen` of all together.
+
+  Args:
+    parts: One after the other.
+    chosen: Places in that, ascending; int64 [any].
+    count: The number of rows of a split of the source.
+  """
+  found = []
   first = 0
   for part in parts:
     places = _places(part, count)
-    here = chosen[(chosen >= first) & (chosen < first + len(places))] - first
+    start, stop = np.searchsorted(chosen, [first, first + len(places)])
+    found.append(places[chosen[start:stop] - first])
     first += len(places)
-    if len(here):
-      kept.append(Part(part.split, places[here]))
-  return kept
+  return found
 
 
 def sample(count: int, size: int, seed: int, name: str) -> np.ndarray:

@@ -13,6 +13,7 @@ from flan_jax.data.sources import base
 # Kind -> module and what makes a source of (dataset, settings, keep).
 _KINDS = {
     'tfds': ('tfds', 'Tfds'),
+    'parquet': ('parquet', 'Parquet'),
     'jsonl': ('jsonl', 'create'),
     'csv': ('table', 'create'),
     'tsv': ('table', 'create'),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 import dataclasses
+import functools
 import pathlib
 from typing import Any, Protocol
 
@@ -23,18 +24,40 @@ class SourceSettings:
     on_error: 'raise' to stop at a broken row, 'skip' to leave it out and count
       it.
     seed: Of samples (`limits`) and generated rows.
+    first_rows: `limits` keep the first rows instead of a sample, as the
+      released FLAN code does.
   """
 
   tfds_data_dir: str | None = None
   data_dir: str | None = None
   on_error: str = 'raise'
   seed: int = 0
+  first_rows: bool = False
 
   def __post_init__(self):
     if self.on_error not in ('raise', 'skip'):
       raise errors.UserError(
           f"on_error: '{self.on_error}' is neither 'raise' nor 'skip'"
       )
+
+
+class Missing(errors.UserError):
+  """Data that is not here.
+
+  Attributes:
+    state: How it can be got: 'downloadable', 'manual', or 'missing' if nobody
+      says how; see `rows.Status`.
+    detail: The message, but for where it was declared.
+  """
+
+  def __init__(self, message: str, *, state: str, detail: str):
+    super().__init__(message)
+    self.state = state
+    self.detail = detail
+
+  def __reduce__(self):
+    make = functools.partial(Missing, state=self.state, detail=self.detail)
+    return make, self.args
 
 
 class Skipped:
@@ -130,17 +153,22 @@ def no_split(
 
 def missing(
     where: str, dataset: specs.Dataset, settings: SourceSettings, key: str
-) -> errors.UserError:
+) -> Missing:
   """Returns the error for a file that `find` does not find."""
   if pathlib.Path(where).expanduser().is_absolute():
     looked = 'nothing there'
   else:
     folders = [str(f.resolve()) for f in _folders(dataset, settings)]
     looked = f'looked in {", ".join(dict.fromkeys(folders))}'
+  obtain = dataset.source.options.get('obtain', '')
   hint = '' if settings.data_dir else ', or name its folder with --data_dir=DIR'
-  return errors.UserError(
-      f"{declared_in(dataset, key)}: '{where}' is not there ({looked}): put it"
-      f' there{hint}'
+  detail = (
+      f"'{where}' is not there ({looked}): {obtain or 'put it there'}{hint}"
+  )
+  return Missing(
+      f'{declared_in(dataset, key)}: {detail}',
+      state='manual' if obtain else 'missing',
+      detail=detail,
   )
 
 

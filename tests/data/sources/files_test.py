@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 import pytest
 
 
-def _dataset(kind, where, options=None, path=pathlib.Path(), **splits):
+def _dataset(
+    kind, where, options=None, path=pathlib.Path(), fields=None, **splits
+):
   return specs.Dataset(
       name='toy',
       cluster='misc',
       path=path,
       source=specs.Source(kind=kind, where=str(where), options=options or {}),
       splits=splits or {'train': 'train'},
-      fields={'text': 'text'},
+      fields={'text': 'text'} if fields is None else fields,
       metrics=('accuracy',),
       templates=(),
   )
@@ -251,9 +253,8 @@ def test_real_tables(shared):
 
 def test_real_json(shared, cache):
   data = shared / 'data'
-  dataset = _dataset(
-      'jsonl', data / 'rte', train='train', validation='train[-9:]', test='val'
-  )
+  splits = {'train': 'train', 'validation': 'train[-9:]', 'test': 'val'}
+  dataset = _dataset('jsonl', data / 'rte', fields={}, **splits)
   manifest = rows_lib.RowStore(cache).prepare(dataset)
   counts = {name: split.rows for name, split in manifest.splits.items()}
   assert counts == {'train': 2490, 'validation': 9, 'test': 277}

@@ -5,6 +5,7 @@ import sys
 import textwrap
 
 from flan_jax import errors
+from flan_jax.data import functions
 from flan_jax.data import rows as rows_lib
 from flan_jax.data import specs
 from flan_jax.data.sources import base
@@ -13,13 +14,13 @@ import numpy as np
 import pytest
 
 
-def _dataset(where, **splits):
+def _dataset(where, fields=('text',), **splits):
   return specs.Dataset(
       name='toy',
       cluster='misc',
       source=specs.Source(kind='generated', where=where),
       splits=splits or {'train': 'train'},
-      fields={'text': 'text'},
+      fields={name: name for name in fields},
       metrics=('accuracy',),
       templates=(),
   )
@@ -91,7 +92,7 @@ def test_a_version_is_part_of_it(module):
   module('gen_version', 'VERSION = 1\ndef rows(split, seed):\n  return []\n')
   first = _fingerprint('gen_version:rows')
   sys.modules['gen_version'].VERSION = 2
-  generated._DIGESTS.clear()
+  functions._DIGESTS.clear()
   assert _fingerprint('gen_version:rows') != first
 
 
@@ -128,6 +129,7 @@ def test_other_splits_than_ours_are_unknown(module, cache):
 def test_the_packages_own_generators(cache):
   dataset = _dataset(
       'flan_jax.data.generators.facts:capitals',
+      fields=('country', 'capital'),
       train='train',
       validation='validation',
       test='test',

@@ -18,7 +18,7 @@ def _dataset(where, **splits):
       cluster='misc',
       source=specs.Source(kind='tfds', where=where),
       splits=splits or {'train': 'train'},
-      fields={'text': 'text'},
+      fields={},
       metrics=('accuracy',),
       templates=(),
   )
@@ -197,7 +197,7 @@ store = rows.RowStore({str(tmp_path)!r}, rows.SourceSettings(
 dataset = specs.Dataset(
     name='toy', cluster='misc', splits={{'train': 'train[:9]'}},
     source=specs.Source(kind='tfds', where='bool_q:1.0.0'),
-    fields={{'text': 'text'}}, metrics=('accuracy',), templates=())
+    fields={{'passage': 'passage'}}, metrics=('accuracy',), templates=())
 assert store.status(dataset).state == 'here'
 assert 'tensorflow' not in sys.modules
 assert len(store.open(dataset, 'train')) == 9
