@@ -330,7 +330,7 @@ def _finish(
 ) -> None:
   """Scores, writes the files, and prints table, samples and paths."""
   results = results_lib.assemble(
-      protocol.score(work, answers),
+      protocol.score(work, answers, settings.random_seed),
       systems={**models.systems, 'majority': {}},
       mixtures=scope.names,
       templates=settings.templates,

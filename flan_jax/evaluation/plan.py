@@ -9,6 +9,7 @@ from flan_jax.data import slots
 from flan_jax.data import specs
 from flan_jax.data import tasks
 from flan_jax.data import templates
+from flan_jax.evaluation import metrics
 import numpy as np
 
 # What TEMPLATES may say: all of them, those that training saw, or those that
@@ -135,7 +136,13 @@ def _how(task: tasks.Task, template: specs.Template) -> str:
   return 'rank' if tasks.ranks(task.dataset, template) else 'generate'
 
 
-def subset(name: str, count: int, limit: int | None, seed: int) -> np.ndarray:
+def subset(
+    name: str,
+    count: int,
+    limit: int | None,
+    seed: int,
+    groups: Sequence[object] | None = None,
+) -> np.ndarray:
   """Returns which rows of a split are evaluated.
 
   Args:
@@ -144,6 +151,8 @@ def subset(name: str, count: int, limit: int | None, seed: int) -> np.ndarray:
     count: Rows in the split.
     limit: The most to take; None for all.
     seed: Chooses them.
+    groups: The group of each row, if rows are scored in groups: these stay
+      whole, and one is taken even if it alone is above the limit.
 
   Returns:
     Row numbers in rising order, int64. A smaller limit gives a part of what
@@ -151,8 +160,40 @@ def subset(name: str, count: int, limit: int | None, seed: int) -> np.ndarray:
   """
   if limit is None or limit >= count:
     return np.arange(count)
+  if groups is None:
+    return np.sort(_shuffled(name, count, seed)[:limit])
+  rows: dict[object, list[int]] = {}
+  for row, group in enumerate(groups):
+    # A row without a group is one of its own.
+    rows.setdefault(('', row) if group == '' else group, []).append(row)
+  members = list(rows.values())
+  order = _shuffled(name, len(members), seed)
+  ends = np.cumsum([len(members[place]) for place in order])
+  taken = order[: max(1, np.searchsorted(ends, limit, side='right'))]
+  return np.sort(np.concatenate([members[place] for place in taken]))
+
+
+def _shuffled(name: str, count: int, seed: int) -> np.ndarray:
   keys = seeding.hash_ints(seed, seeding.name_seed(name), np.arange(count))
-  return np.sort(np.argsort(keys, kind='stable')[:limit])
+  return np.argsort(keys, kind='stable')
+
+
+def check_metrics(planned: Iterable[Item]) -> None:
+  """Checks that all metrics can be computed, before anything slow is done.
+
+  Raises:
+    UserError: A package is missing, or a metric needs groups and its dataset
+      does not say which.
+  """
+  for items_of_one in by_dataset(list(planned)).values():
+    dataset = items_of_one[0].dataset
+    metrics.check_packages(dataset.metrics)
+    for name in dataset.metrics:
+      if metrics.METRICS[name].groups == 'must' and not dataset.group_by:
+        raise errors.UserError(
+            f"'{dataset.name}': group_by: metric {name} scores examples"
+            ' together; name the field that tells which'
+        )
 
 
 def by_dataset(planned: Sequence[Item]) -> dict[str, list[Item]]:

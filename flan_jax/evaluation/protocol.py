@@ -13,9 +13,11 @@ from flan_jax.data import blocks
 from flan_jax.data import examples as examples_lib
 from flan_jax.data import tasks
 from flan_jax.data import templates
+from flan_jax.evaluation import metrics
 from flan_jax.evaluation import plan
 from flan_jax.evaluation import scoring
 from flan_jax.evaluation import summary
+from flan_jax.evaluation.metrics import bootstrap
 import numpy as np
 
 Progress = Callable[[int], Any]
@@ -76,13 +78,17 @@ def read(
     progress: Called with the number of finished items.
 
   Raises:
-    UserError: Data is missing, or a dataset has no such split.
+    UserError: Data is missing, a dataset has no such split, or a metric cannot
+      be computed.
   """
+  plan.check_metrics(planned)
   work = []
   for name, items in plan.by_dataset(planned).items():
     dataset = items[0].dataset
     asked = store.open(dataset, rendering.split)
-    rows = plan.subset(name, len(asked), rendering.limit, rendering.seed)
+    rows = plan.subset(
+        name, len(asked), rendering.limit, rendering.seed, _groups(items, asked)
+    )
     # A dataset that only has a test split has no better majority than its own.
     trained = store.open(
         dataset, 'train' if 'train' in dataset.splits else rendering.split
@@ -105,6 +111,18 @@ def read(
       )
       progress(1)
   return work
+
+
+def _groups(
+    items: Sequence[plan.Item], asked: templates.Rows
+) -> list[object] | None:
+  """The group of each row, if any metric scores groups."""
+  dataset = items[0].dataset
+  grouped = (metrics.METRICS[n].groups != 'never' for n in dataset.metrics)
+  if not dataset.group_by or not any(grouped):
+    return None
+  rows = asked.fields(np.arange(len(asked)))
+  return [row[dataset.group_by] for row in rows]
 
 
 def _blocks(
@@ -169,16 +187,34 @@ def majority_answers(work: Sequence[Work]) -> list[list[scoring.Answer]]:
 def score(
     work: Sequence[Work],
     answers: Mapping[str, Sequence[Sequence[scoring.Answer]]],
+    seed: int = 0,
 ) -> list[summary.TaskScores]:
-  """Scores every system on every task.
+  """Scores every system on every task, with 95% intervals.
 
   Args:
     work: What was asked.
     answers: By system, what `answer` returned.
+    seed: Of the bootstrap. Templates of a dataset are resampled together, and
+      systems too, since all have answered the same rows.
   """
   scored = []
   for place, each in enumerate(work):
     item = each.item
+    values: dict[str, dict[str, float]] = {}
+    replicates: dict[str, dict[str, np.ndarray]] = {}
+    for system, said in answers.items():
+      values[system], replicates[system] = {}, {}
+      for tally in scoring.tallies(
+          each.examples,
+          said[place],
+          item.dataset.metrics,
+          item.how,
+          item.classes,
+      ):
+        values[system] |= tally.once()
+        replicates[system] |= bootstrap.replicates(
+            tally, seed, item.dataset.name
+        )
     scored.append(
         summary.TaskScores(
             task=item.task.name,
@@ -193,16 +229,8 @@ def score(
             examples=len(each.examples),
             classes=item.classes,
             metrics=tuple(item.dataset.metrics),
-            scores={
-                system: scoring.score(
-                    each.examples,
-                    said[place],
-                    item.dataset.metrics,
-                    item.how,
-                    item.classes,
-                )
-                for system, said in answers.items()
-            },
+            scores=values,
+            replicates=replicates,
         )
     )
   return scored
@@ -215,8 +243,9 @@ def lines(
   """Yields the lines of the predictions file: all that scoring needs.
 
   A line holds task, dataset, template, group, row_id, inputs, targets,
-  references, options, answer_index, and by system in 'answers': text,
-  option_index, score, option_scores and right.
+  references, options, answer_index, example_group (what examples that are
+  scored together share), and by system in 'answers': text, option_index,
+  score, option_scores and right.
   """
   for place, each in enumerate(work):
     for number, example in enumerate(each.examples):
@@ -231,6 +260,7 @@ def lines(
           'references': list(scoring.accepted(example)),
           'options': None if example.options is None else list(example.options),
           'answer_index': example.answer_index,
+          'example_group': example.group,
           'answers': {
               system: {
                   **dataclasses.asdict(said[place][number]),

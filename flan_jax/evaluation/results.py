@@ -8,8 +8,10 @@ import pathlib
 from typing import Any
 
 import flan_jax
+from flan_jax.evaluation import metrics
 from flan_jax.evaluation import protocol
 from flan_jax.evaluation import summary
+from flan_jax.evaluation.metrics import bootstrap
 from flan_jax.evaluation.report import page
 from flan_jax.evaluation.report import samples as samples_lib
 
@@ -52,8 +54,28 @@ def assemble(
       'normalisation': normalisation,
       'systems': {name: dict(each) for name, each in systems.items()},
       **summary.summarize(tasks),
-      'tasks': [dataclasses.asdict(task) for task in tasks],
+      'tasks': [task.as_json() for task in tasks],
+      'values': _values(tasks),
+      'bootstrap': {
+          'method': 'percentile',
+          'level': bootstrap.LEVEL,
+          'resamples': bootstrap.RESAMPLES,
+          'seed': rendering.seed,
+      },
       'predictions': PREDICTIONS,
+  }
+
+
+def _values(tasks: Sequence[summary.TaskScores]) -> dict[str, dict[str, Any]]:
+  """How each value that occurs is read: its unit and direction."""
+  names = {
+      name
+      for task in tasks
+      for values in task.scores.values()
+      for name in values
+  }
+  return {
+      name: dataclasses.asdict(metrics.value(name)) for name in sorted(names)
   }
 
 

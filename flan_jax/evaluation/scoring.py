@@ -1,12 +1,18 @@
-"""From examples and answers to scores: which metric, over what, in percent."""
+"""From examples and answers to scores: which metric, over what."""
 
 import collections
 from collections.abc import Iterable, Sequence
 import dataclasses
+import functools
+import os
+from typing import Any
 
+from flan_jax import errors
 from flan_jax.data import examples as examples_lib
 from flan_jax.evaluation import metrics
 from flan_jax.evaluation.metrics import classification
+from flan_jax.evaluation.metrics import correlation
+from flan_jax.evaluation.metrics import tally
 from flan_jax.evaluation.metrics import text as text_metrics
 
 # The value in which datasets of one way of answering are averaged.
@@ -36,14 +42,34 @@ def accepted(example: examples_lib.Example) -> tuple[str, ...]:
 
 
 def chosen_option(example: examples_lib.Example, answer: Answer) -> int:
-  """Returns the place of the option that was chosen or written, else -1."""
+  """Returns the place of the option that was chosen or written, else -1.
+
+  A written text is the option that it equals, whitespace aside; else the one
+  that it equals but for case and a full stop at the end; else, where all
+  options are numbers, the one of the same value. If two options are alike but
+  for case, say, an inexact text is neither.
+  """
   if answer.option_index is not None:
     return answer.option_index
-  written = text_metrics.normalize_whitespace(answer.text)
-  for index, option in enumerate(example.options or ()):
-    if text_metrics.normalize_whitespace(option) == written:
-      return index
+  options = example.options or ()
+  exact = text_metrics.normalize_whitespace(answer.text)
+  for place, option in enumerate(options):
+    if text_metrics.normalize_whitespace(option) == exact:
+      return place
+  loose = _loosely(answer.text)
+  places = [i for i, option in enumerate(options) if _loosely(option) == loose]
+  if places:
+    return places[0] if len(places) == 1 else classification.NO_CLASS
+  value = correlation.number(answer.text)
+  values = [correlation.number(option) for option in options]
+  if value is not None and None not in values and values.count(value) == 1:
+    return values.index(value)
   return classification.NO_CLASS
+
+
+def _loosely(text: str) -> str:
+  """The form in which a written text is looked for among options."""
+  return text_metrics.normalize_whitespace(text).casefold().removesuffix('.')
 
 
 def is_right(example: examples_lib.Example, answer: Answer) -> bool:
@@ -65,6 +91,40 @@ def main_value(metric_names: Sequence[str], how: str) -> str:
   return HEADLINE[how]
 
 
+def tallies(
+    examples: Sequence[examples_lib.Example],
+    answers: Sequence[Answer],
+    metric_names: Sequence[str],
+    how: str,
+    classes: Sequence[str] = (),
+) -> list[tally.Tally]:
+  """Computes what the scores of one system on one task are made of.
+
+  Args:
+    examples: What was asked, at least one.
+    answers: The answers, in the same order.
+    metric_names: The dataset's metrics, the main one first.
+    how: 'rank' or 'generate'; its `HEADLINE` metric is always computed.
+    classes: The dataset's fixed options in class order, if it has any: with
+      them a class is the same under any order of the options shown.
+
+  Raises:
+    UserError: A metric needs numbers or groups that the examples have not, or
+      a package that is not installed.
+  """
+  sheet = _Sheet(examples, answers, classes)
+  names = tuple(dict.fromkeys([*metric_names, HEADLINE[how]]))
+  metrics.check_packages(names)
+  found = []
+  for name in names:
+    metric = metrics.METRICS[name]
+    columns: list[Any] = list(getattr(sheet, metric.over))
+    if metric.groups != 'never':
+      columns.append(sheet.units(name))
+    found.append(metric.function(*columns))
+  return found
+
+
 def score(
     examples: Sequence[examples_lib.Example],
     answers: Sequence[Answer],
@@ -72,58 +132,131 @@ def score(
     how: str,
     classes: Sequence[str] = (),
 ) -> dict[str, float]:
-  """Scores one system on one task.
-
-  Args:
-    examples: What was asked, at least one.
-    answers: The answers, in the same order.
-    metric_names: The dataset's metrics, the main one first.
-    how: 'rank' or 'generate'; its `HEADLINE` value is always among the result.
-    classes: The dataset's fixed options in class order, if it has any: with
-      them a class is the same under any order of the options shown.
+  """Scores one system on one task; see `tallies` for the arguments.
 
   Returns:
-    Values by name, in percent.
+    Values by name; `metrics.value` says how they are read.
   """
   values: dict[str, float] = {}
-  for name in dict.fromkeys([*metric_names, HEADLINE[how]]):
-    metric = metrics.METRICS[name]
-    if metric.over_classes:
-      targets, predictions = _classes(examples, answers, classes)
-      found = metric.function(targets, predictions)
-    else:
-      found = metric.function(
-          [accepted(example) for example in examples],
-          [answer.text for answer in answers],
-      )
-    values |= found
+  for each in tallies(examples, answers, metric_names, how, classes):
+    values |= each.once()
   return values
 
 
-def _classes(
-    examples: Sequence[examples_lib.Example],
-    answers: Sequence[Answer],
-    names: Sequence[str],
-) -> tuple[list[int], list[int]]:
-  """Class indices of what is right and of what was said."""
-  targets = []
-  predictions = []
-  for example, answer in zip(examples, answers, strict=True):
-    if not example.options or example.answer_index is None:
-      # No classes here: right or not is all there is to say.
-      right = is_right(example, answer)
-      targets.append(1)
-      predictions.append(1 if right else classification.NO_CLASS)
-      continue
-    chosen = chosen_option(example, answer)
-    target = example.answer_index
-    if names and all(option in names for option in example.options):
-      target = names.index(example.options[target])
-      if chosen != classification.NO_CLASS:
-        chosen = names.index(example.options[chosen])
-    targets.append(target)
-    predictions.append(chosen)
-  return targets, predictions
+class _Sheet:
+  """The columns that metrics compare, made when they are asked for."""
+
+  def __init__(
+      self,
+      examples: Sequence[examples_lib.Example],
+      answers: Sequence[Answer],
+      names: Sequence[str],
+  ):
+    self._examples = examples
+    self._answers = answers
+    self._names = names
+
+  @functools.cached_property
+  def texts(self) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Accepted texts, and what was said."""
+    return (
+        [accepted(example) for example in self._examples],
+        [answer.text for answer in self._answers],
+    )
+
+  @functools.cached_property
+  def answers(self) -> tuple[list[tuple[str, ...]], list[str]]:
+    """As `texts`, without the ending that an example's options share.
+
+    ReCoRD's options are entities, each with the rest of the sentence; the
+    official metric compares entities.
+    """
+    references = []
+    said = []
+    for example, texts, text in zip(self._examples, *self.texts, strict=True):
+      ending = _shared_ending(example.options or ())
+      references.append(tuple(each.removesuffix(ending) for each in texts))
+      said.append(text.rstrip().removesuffix(ending) if ending else text)
+    return references, said
+
+  @functools.cached_property
+  def numbers(self) -> tuple[list[float], list[float]]:
+    """The numbers that are right and that were said, if only in words around.
+
+    Raises:
+      UserError: An example's target is no number.
+    """
+    targets = []
+    said = []
+    for example, answer in zip(self._examples, self._answers, strict=True):
+      target = correlation.only_number(example.targets)
+      if target is None:
+        raise errors.UserError(
+            f"'{example.task}': row {example.row_id}: targets:"
+            f' {example.targets[:60]!r} holds no single number, so it has no'
+            ' correlation; choose another metric'
+        )
+      written = correlation.only_number(answer.text)
+      targets.append(target)
+      said.append(correlation.NO_NUMBER if written is None else written)
+    return targets, said
+
+  @functools.cached_property
+  def classes(self) -> tuple[list[int], list[int]]:
+    """Class indices of what is right and of what was said."""
+    targets = []
+    predictions = []
+    names = self._names
+    for example, answer in zip(self._examples, self._answers, strict=True):
+      if not example.options or example.answer_index is None:
+        # No classes here: right or not is all there is to say.
+        right = is_right(example, answer)
+        targets.append(1)
+        predictions.append(1 if right else classification.NO_CLASS)
+        continue
+      chosen = chosen_option(example, answer)
+      target = example.answer_index
+      if names and all(option in names for option in example.options):
+        target = names.index(example.options[target])
+        if chosen != classification.NO_CLASS:
+          chosen = names.index(example.options[chosen])
+      targets.append(target)
+      predictions.append(chosen)
+    return targets, predictions
+
+  def units(self, name: str) -> list[int]:
+    """The group of each example, 0, 1 ..., in order of appearance.
+
+    A row that is asked a second time, under another template, belongs to a
+    second group, so that no group holds a candidate twice.
+
+    Raises:
+      UserError: The metric `name` needs groups, and there are none.
+    """
+    units: dict[Any, int] = {}
+    seen: collections.Counter[str] = collections.Counter()
+    found = []
+    for place, example in enumerate(self._examples):
+      if example.group == '' and metrics.METRICS[name].groups == 'must':
+        raise errors.UserError(
+            f"'{example.task}': group_by: metric {name} scores examples"
+            ' together; name the field that tells which'
+        )
+      alone = example.group == ''
+      key = place if alone else (example.group, seen[example.row_id])
+      seen[example.row_id] += 1
+      found.append(units.setdefault(key, len(units)))
+    return found
+
+
+def _shared_ending(options: Sequence[str]) -> str:
+  """The whole words, and marks before them, in which all options end."""
+  if len(set(options)) < 2:
+    return ''
+  ending = os.path.commonprefix([option[::-1] for option in options])[::-1]
+  # A word of which only the end is shared stays.
+  starts = (i for i, letter in enumerate(ending) if not letter.isalnum())
+  return ending[next(starts, len(ending)) :]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import textwrap
 from typing import Any
 
+from flan_jax.evaluation import metrics
 from flan_jax.evaluation import protocol
 from flan_jax.evaluation import scoring
 from flan_jax.evaluation import summary
 
-_NAME, _METRIC, _FIRST, _OTHER = 32, 13, 12, 10
+_NAME, _METRIC, _FIRST, _OTHER = 25, 15, 21, 9
 # With more datasets than this, a group is shown by cluster.
 _MOST_ROWS = 40
 _LONGEST_INPUTS, _LONGEST_ANSWER = 600, 200
@@ -16,6 +17,8 @@ _LONGEST_INPUTS, _LONGEST_ANSWER = 600, 200
 
 def render(results: Mapping[str, Any]) -> str:
   """Returns the table: datasets (or clusters) by group, and their mean.
+
+  The tuned model's values have their 95% interval in brackets.
 
   Args:
     results: What `results.json` holds.
@@ -32,7 +35,9 @@ def render(results: Mapping[str, Any]) -> str:
     block.append('-' * len(block[-1]))
     if by_cluster:
       rows = [r for r in results['clusters'] if r['group'] == group]
-      block += [_cluster(row, systems) for row in rows]
+      for row in rows:
+        name, count = row['cluster'], f'{row["datasets"]} datasets'
+        block.append(_line(name, count, _cells(row, systems)))
     else:
       block += [_dataset(row, systems) for row in rows]
     block.append('-' * len(block[1]))
@@ -47,11 +52,14 @@ def headline(results: Mapping[str, Any]) -> str:
   for group, parts in results['headline'].items():
     scores = dict(parts['all']['scores'])
     tuned = scores.pop('tuned')
+    interval = _interval(parts['all']['intervals']['tuned'])
     others = ', '.join(
         f'{system} {score:.1f} ({tuned - score:+.1f})'
         for system, score in scores.items()
     )
-    lines.append(f'{summary.GROUPS[group]}:\n  tuned {tuned:.1f}, {others}')
+    lines.append(
+        f'{summary.GROUPS[group]}:\n  tuned {tuned:.1f}{interval}, {others}'
+    )
   return '\n'.join(lines)
 
 
@@ -61,28 +69,34 @@ def _line(name: str, metric: str, cells: Sequence[str]) -> str:
     half = (_NAME - 3) // 2
     name = f'{name[: _NAME - 3 - half]}...{name[-half:]}'
   first, *others = cells
-  return (
-      f'{name:<{_NAME}} {metric.replace("_", " "):<{_METRIC}}{first:>{_FIRST}}'
-      + ''.join(f'{cell:>{_OTHER}}' for cell in others)
+  return f'{name:<{_NAME}} {metric:<{_METRIC}}{first:>{_FIRST}}' + ''.join(
+      f'{cell:>{_OTHER}}' for cell in others
   )
 
 
 def _head(what: str, systems: Sequence[str]) -> str:
-  return _line(what, 'metric', systems)
+  first, *others = systems
+  return _line(what, 'metric', [f'{first} [95%]', *others])
 
 
 def _dataset(row: Mapping[str, Any], systems: Sequence[str]) -> str:
+  scores = {system: row['scores'][system]['mean'] for system in systems}
+  intervals = {system: row['scores'][system]['interval'] for system in systems}
+  cells = _cells({'scores': scores, 'intervals': intervals}, systems)
+  return _line(row['dataset'], metrics.title(row['metric']), cells)
+
+
+def _cells(means: Mapping[str, Any], systems: Sequence[str]) -> list[str]:
+  """The means of systems, with the interval of the tuned one."""
   cells = []
   for system in systems:
-    mean, std = row['scores'][system]['mean'], row['scores'][system]['std']
-    spread = '' if std is None or system != 'tuned' else f' ±{std:4.1f}'
-    cells.append(f'{mean:.1f}{spread}')
-  return _line(row['dataset'], row['metric'], cells)
+    around = _interval(means['intervals'][system]) if system == 'tuned' else ''
+    cells.append(f'{means["scores"][system]:.1f}{around}')
+  return cells
 
 
-def _cluster(row: Mapping[str, Any], systems: Sequence[str]) -> str:
-  cells = [f'{row["scores"][system]:.1f}' for system in systems]
-  return _line(row['cluster'], f'{row["datasets"]} datasets', cells)
+def _interval(ends: Sequence[float]) -> str:
+  return f' [{ends[0]:.1f}, {ends[1]:.1f}]'
 
 
 def _means(parts: Mapping[str, Any], systems: Sequence[str]) -> Iterator[str]:
@@ -96,8 +110,7 @@ def _means(parts: Mapping[str, Any], systems: Sequence[str]) -> Iterator[str]:
     if part in parts and (part == 'all' or len(parts) > 2):
       count = parts[part]['datasets']
       label = f'mean of {count} dataset{"" if count == 1 else "s"}'
-      cells = [f'{parts[part]["scores"][system]:.1f}' for system in systems]
-      yield _line(label, name, cells)
+      yield _line(label, name, _cells(parts[part], systems))
 
 
 def samples(

@@ -23,8 +23,9 @@ def records(
   Yields:
     For each example, in order: task, template, index (its place in the file),
     row_id, inputs, targets, references, options and answer_index (null for
-    generation), prediction, score (the sum of log-probabilities of what was
-    predicted) and option_scores (null for generation).
+    generation), example_group (what examples that a metric scores together
+    share; '' for none), prediction, score (the sum of log-probabilities of what
+    was predicted) and option_scores (null for generation).
   """
   for index, (example, prediction) in enumerate(
       zip(examples, predictions, strict=True)
@@ -39,6 +40,7 @@ def records(
         'references': list(example.references),
         'options': None if example.options is None else list(example.options),
         'answer_index': example.answer_index,
+        'example_group': example.group,
         'prediction': prediction.text,
         'score': prediction.score,
         'option_scores': (

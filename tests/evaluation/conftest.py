@@ -1,5 +1,6 @@
 """A small evaluation without a model: datasets, rows, stand-in systems."""
 
+import dataclasses
 import types
 
 from flan_jax.data import specs
@@ -145,6 +146,42 @@ def small():
   )
 
 
+@pytest.fixture
+def questions():
+  """Candidate answers of questions, three of each, under two templates."""
+  declared = dataclasses.replace(
+      dataset(
+          'which_hold',
+          'reading_comprehension',
+          choices=specs.Choices(label='label', names=('no', 'yes')),
+          metrics=('multirc',),
+          fields=('candidate', 'question', 'label'),
+          templates=(
+              {'name': 'one', 'inputs': '{candidate}', 'targets': '{answer}'},
+              {
+                  'name': 'two',
+                  'inputs': 'Is {candidate}?',
+                  'targets': '{answer}',
+              },
+          ),
+      ),
+      group_by='question',
+  )
+  rows = [
+      {
+          'candidate': f'candidate {i}',
+          'question': f'q{i // 3}',
+          'label': str(i % 2),
+      }
+      for i in range(90)
+  ]
+  return types.SimpleNamespace(
+      dataset=declared,
+      task=tasks.create(declared),
+      store=Store({'which_hold': {'train': rows, 'test': rows}}),
+  )
+
+
 def _ignore(count):
   del count
 
@@ -187,7 +224,7 @@ def evaluated(small):
       'majority': protocol.majority_answers(work),
   }
   results = results_lib.assemble(
-      protocol.score(work, answers),
+      protocol.score(work, answers, rendering.seed),
       systems={
           'tuned': {'checkpoint': 'runs/<small>', 'step': 1200},
           'untuned': {'checkpoint': 'runs/<small>', 'step': 0},

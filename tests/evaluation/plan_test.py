@@ -95,3 +95,25 @@ def test_rows_are_a_seeded_choice():
   assert set(few) <= set(plan.subset('a', 1000, 60, 0))
   # Not the head of the split: spread over it.
   assert 350 < few.mean() < 650
+
+
+def test_groups_of_rows_stay_whole():
+  # Groups of 1 to 4 rows, those of a group not side by side.
+  groups = [f'g{i * 7 % 40}' for i in range(40)]
+  groups += [f'g{i}' for i in range(40) if i % 2] + ['g3', 'g5'] * 10
+  sizes = {group: groups.count(group) for group in groups}
+  everything = plan.subset('a', len(groups), None, 0, groups)
+  assert everything.tolist() == list(range(len(groups)))
+  previous: set[int] = set()
+  for limit in (1, 2, 10, 30, 60):
+    rows = plan.subset('a', len(groups), limit, 0, groups).tolist()
+    assert rows == sorted(set(rows))
+    taken = [groups[row] for row in rows]
+    assert all(taken.count(group) == sizes[group] for group in taken)
+    assert len(rows) <= limit or len(set(taken)) == 1
+    assert previous <= set(rows)
+    previous = set(rows)
+  # Not one group's rows are forgotten for want of a name.
+  alone = plan.subset('a', 100, 20, 0, [''] * 100)
+  assert len(alone) == 20
+  assert alone.tolist() == plan.subset('a', 100, 20, 0).tolist()

@@ -1,7 +1,10 @@
 """The protocol as a whole, recomputed from the files that it writes."""
 
 import collections
+import dataclasses
+import importlib.util
 import json
+import re
 import statistics
 
 from flan_jax import errors
@@ -12,6 +15,7 @@ from flan_jax.evaluation import results as results_lib
 from flan_jax.evaluation import scoring
 from flan_jax.evaluation import summary
 from flan_jax.evaluation import table
+import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
@@ -171,14 +175,25 @@ def test_table_fits_and_ends_with_the_headline(evaluated):
       'Held-out templates of trained datasets',
   ]
   last = blocks[-1].splitlines()
-  assert any(line.split()[:3] == ['mood', 'f1', '66.7'] for line in last)
+  (mood,) = [line.split() for line in last if line.startswith('mood')]
+  assert mood[:3] == ['mood', 'f1', '66.7']
+  (row,) = [
+      r
+      for r in evaluated.results['datasets']
+      if (r['dataset'], r['group']) == ('mood', 'held_out_template')
+  ]
+  low, high = row['scores']['tuned']['interval']
+  assert low < 66.7 < high
+  assert mood[3:5] == [f'[{low:.1f},', f'{high:.1f}]']
   headline = evaluated.results['headline']['held_out_template']['all']['scores']
   mean = next(line for line in last if line.startswith('mean of 2 datasets'))
-  assert mean.split()[-3:] == [f'{value:.1f}' for value in headline.values()]
+  shown = re.sub(r' \[.*?\]', '', mean).split()[-3:]
+  assert shown == [f'{value:.1f}' for value in headline.values()]
 
 
 def test_many_datasets_are_shown_by_cluster(evaluated):
   scores = {'tuned': {'exact_match': 50.0}}
+  replicates = {'tuned': {'exact_match': np.array([40.0, 60.0])}}
   tasks = [
       summary.TaskScores(
           task=f'd{i}:template_a',
@@ -194,6 +209,7 @@ def test_many_datasets_are_shown_by_cluster(evaluated):
           classes=(),
           metrics=('exact_match',),
           scores=scores,
+          replicates=replicates,
       )
       for i in range(41)
   ]
@@ -209,3 +225,80 @@ def test_samples_show_what_training_never_saw_first(evaluated):
   assert [head.split(',')[0] for head in heads] == ['mood', 'echo', 'pick']
   assert max(map(len, text.splitlines())) <= 80
   assert 'majority' not in text
+
+
+def test_results_have_an_interval_for_every_value(evaluated):
+  results = evaluated.results
+  assert results['bootstrap'] == {
+      'method': 'percentile',
+      'level': 0.95,
+      'resamples': 1000,
+      'seed': 1,
+  }
+  for task in results['tasks']:
+    for system, values in task['scores'].items():
+      assert set(task['intervals'][system]) == set(values)
+      for name, value in values.items():
+        low, high = task['intervals'][system][name]
+        assert 0 <= low <= value <= high <= 100
+        assert results['values'][name] == {
+            'unit': '%',
+            'higher_is_better': True,
+        }
+  # 16 of 20 right: the binomial interval is about 80 +- 18.
+  (task,) = [t for t in results['tasks'] if t['task'] == 'mood:template_plain']
+  low, high = task['intervals']['tuned']['accuracy']
+  assert 55 <= low <= 66 and 90 <= high <= 100
+
+
+def _group_of(work):
+  return [example.group for example in work.examples]
+
+
+def test_questions_stay_whole_and_every_template_is_scored(questions):
+  planned = plan.items([questions.task], [])
+  rendering = protocol.Rendering(split='test', limit=20)
+  work = protocol.read(planned, questions.store, rendering)
+  assert len(work) == 2
+  for each in work:
+    # Six questions of three candidates; a seventh would be above the limit.
+    counts = collections.Counter(_group_of(each))
+    assert len(each.examples) == 18 and set(counts.values()) == {3}
+  assert _group_of(work[0]) == _group_of(work[1])
+
+  def sometimes(examples, ranked, progress):
+    # Right under one template, and under the other but for one candidate.
+    wrong = work[1].examples[7]
+    return [
+        scoring.Answer(
+            '', (e.answer_index + (e == wrong)) % 2, None, (0.0, 0.0)
+        )
+        for e in examples
+    ]
+
+  answers = {'tuned': protocol.answer(work, sometimes, lambda count: None)}
+  scored = protocol.score(work, answers)
+  first, second = (task.scores['tuned'] for task in scored)
+  assert first['multirc_em'] == first['multirc_f1a'] == 100.0
+  assert second['multirc_em'] == pytest.approx(500 / 6)
+  (row,) = summary.summarize(scored)['datasets']
+  assert row['metric'] == 'multirc_f1a' and row['templates'] == 2
+  low, high = scored[1].as_json()['intervals']['tuned']['multirc_em']
+  # Shares of six questions, not of eighteen candidates.
+  assert low * 6 / 100 == pytest.approx(round(low * 6 / 100)) and high == 100
+  # The lines have what is needed to compute this anew.
+  lines = protocol.lines(work, answers)
+  assert {line['example_group'] for line in lines} == set(_group_of(work[0]))
+
+
+def test_a_metric_that_cannot_be_computed_is_told_first(questions, monkeypatch):
+  lacking = dataclasses.replace(questions.dataset, group_by='')
+  planned = plan.items([tasks.create(lacking)], [])
+  with pytest.raises(errors.UserError, match="'which_hold': group_by: metric"):
+    protocol.read(planned, None, protocol.Rendering())
+  other = dataclasses.replace(lacking, metrics=('rouge',))
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(errors.UserError, match='pip install rouge-score'):
+    protocol.read(
+        plan.items([tasks.create(other)], []), None, protocol.Rendering()
+    )

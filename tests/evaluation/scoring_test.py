@@ -1,5 +1,6 @@
 """Which metric, over what; and the majority class."""
 
+from flan_jax import errors
 from flan_jax.data import examples
 from flan_jax.data import specs
 from flan_jax.evaluation import metrics
@@ -7,16 +8,19 @@ from flan_jax.evaluation import scoring
 import pytest
 
 
-def _example(targets='x', options=None, answer=None, references=()):
+def _example(
+    targets='x', options=None, answer=None, references=(), group='', row=0
+):
   return examples.Example(
       task='t',
       template='p',
-      row_id='test:0',
+      row_id=f'test:{row}',
       inputs='?',
       targets=targets,
       options=options,
       answer_index=answer,
       references=references,
+      group=group,
   )
 
 
@@ -53,9 +57,123 @@ def test_options_of_their_own_go_by_place():
 
 def test_a_written_option_counts_as_chosen():
   asked = [_ranked(['bad', 'good'], 1)] * 3
-  said = [scoring.Answer(text) for text in (' good\n', 'Good', 'nonsense')]
+  said = [scoring.Answer(text) for text in (' good\n', 'Good.', 'nonsense')]
   got = scoring.score(asked, said, ['accuracy'], 'generate')
-  assert got == pytest.approx({'accuracy': 100 / 3, 'exact_match': 100 / 3})
+  assert got == pytest.approx({'accuracy': 200 / 3, 'exact_match': 100 / 3})
+
+
+@pytest.mark.parametrize(
+    ('options', 'text', 'place'),
+    [
+        (('no', "It's not possible"), " it's NOT  possible. ", 1),
+        (('yes', 'no'), 'no way', -1),
+        # What differs in case alone has to be written as it is.
+        (('US', 'us'), 'us', 1),
+        (('US', 'us'), 'Us', -1),
+        (('The end', 'The end.'), 'The end.', 1),
+        (('The end', 'The end.'), 'the end', -1),
+        # Numbers go by value, unless two are equal or one is no number.
+        (('0', '1', '2'), '2.0', 2),
+        (('0', '1', '2'), ' 1.', 1),
+        (('1', '1.0'), '1.00', -1),
+        (('1', 'one'), '1.0', -1),
+        (('0', '1'), '0.6', -1),
+        (('a', 'a'), 'a', 0),
+        ((), 'a', -1),
+    ],
+)
+def test_which_option_is_meant(options, text, place):
+  asked = _example(options=options, answer=0)
+  assert scoring.chosen_option(asked, scoring.Answer(text)) == place
+
+
+def test_numbers_are_compared_as_numbers():
+  scale = ['0', '1', '2', '3', '4', '5']
+  asked = [_ranked(scale, i) for i in (0, 2, 5)]
+  # Ranked answers, written ones, and none at all (-1) for the lowest.
+  for said in (
+      [scoring.Answer(scale[i], i) for i in (1, 2, 3)],
+      [scoring.Answer(text) for text in ('1.0', '2.', 'It is 3.0')],
+      [scoring.Answer(text) for text in ('no idea', '.0', '1')],
+  ):
+    got = scoring.score(asked, said, ['pearson', 'spearman'], 'rank')
+    # 0, 2, 5 against three numbers in even steps: 5 / sqrt(2 * 38 / 3).
+    assert got['pearson'] == pytest.approx(500 / (2 * 38 / 3) ** 0.5)
+    assert got['spearman'] == pytest.approx(100)
+
+
+def test_a_target_without_a_number_is_told():
+  with pytest.raises(errors.UserError, match="row test:0.*'three'"):
+    scoring.score([_example('three')], [_ANY], ['pearson'], 'generate')
+
+
+_ANY = scoring.Answer('yes')
+
+
+def _judged(target, group, row):
+  return _example(
+      ('no', 'yes')[target], ('no', 'yes'), target, group=group, row=row
+  )
+
+
+def test_groups_are_scored_together():
+  asked = [
+      _judged(1, 'q1', 0),
+      _judged(0, 'q2', 1),
+      _judged(0, 'q1', 2),
+      _judged(1, 'q2', 3),
+  ]
+  said = [scoring.Answer(text) for text in ('yes', 'yes', 'no', 'yes')]
+  got = scoring.score(asked, said, ['multirc'], 'rank', ('no', 'yes'))
+  # q1 is right, q2 is not; of three that are called right, two are.
+  assert got['multirc_em'] == 50.0 and got['multirc_f1a'] == pytest.approx(80)
+  # The same rows under a second template are other groups.
+  worse = [scoring.Answer('no')] * 4
+  got = scoring.score(asked * 2, said + worse, ['multirc'], 'rank')
+  assert got['multirc_em'] == 25.0
+  tally, _ = scoring.tallies(asked * 2, said + worse, ['multirc'], 'rank')
+  assert tally.units == 4
+
+
+def test_a_metric_of_groups_wants_groups():
+  with pytest.raises(errors.UserError, match='group_by: metric multirc'):
+    scoring.score([_judged(1, '', 0)], [_ANY], ['multirc'], 'rank')
+
+
+def test_record_compares_entities_and_takes_a_query_once():
+  ending = ' won the vote in Ohio.'
+  names = ('Jane Doe', 'Doe', 'John Roe')
+  options = tuple(name + ending for name in names)
+  asked = [
+      _example(options[0], options, 0, options[:1], 'q', 0),
+      _example(options[1], options, 1, options[1:2], 'q', 1),
+      _example(options[0], options, 0, options[:1], '', 2),
+      _example(options[0], options, 0, options[:1], '', 3),
+  ]
+  said = [
+      scoring.Answer(options[place], place) if place is not None else _ANY
+      for place in (1, 2, 1, None)
+  ]
+  got = scoring.score(asked, said, ['record'], 'rank')
+  # 'Doe' is one of the query's two answers; alone it is half of 'Jane Doe'.
+  assert got['record_em'] == pytest.approx(100 / 3)
+  assert got['record_f1'] == pytest.approx(100 * (1 + 2 / 3 + 0) / 3)
+  # What a model writes of the rest of the sentence does not count either.
+  got = scoring.score(
+      asked[2:3],
+      [scoring.Answer('jane doe' + ending + '\n')],
+      ['record'],
+      'rank',
+  )
+  assert got['record_em'] == 100.0
+
+
+def test_a_shared_ending_is_whole_words():
+  asked = _example('Trump said so.', ('Trump said so.', 'Camp said so.'), 0)
+  said = scoring.Answer('Camp said so.', 1)
+  got = scoring.score([asked], [said], ['record'], 'rank')
+  # 'mp said so.' is shared too, but 'Tru' is no answer.
+  assert got['record_f1'] == 0.0
 
 
 def test_text_metrics_use_all_references():
@@ -79,6 +197,7 @@ def test_accuracy_of_written_text_is_exact_match():
         (['f1', 'accuracy'], 'rank', 'f1'),
         (['squad'], 'generate', 'squad_f1'),
         (['trivia_qa'], 'generate', 'trivia_qa_em'),
+        (['edit_distance'], 'generate', 'edit_similarity'),
         ([], 'rank', 'accuracy'),
         ([], 'generate', 'exact_match'),
     ],

@@ -48,6 +48,7 @@ def test_lines_hold_what_evaluation_needs(tmp_path):
       'references': ['no'],
       'options': ['yes', 'no'],
       'answer_index': 1,
+      'example_group': '',
       'prediction': 'yes',
       'score': -0.5,
       'option_scores': [-0.5, -1.25],

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 import functools
-import re
 from typing import Any
 
+from flan_jax.evaluation.metrics import sentences
+from flan_jax.evaluation.metrics import tally
 from flan_jax.evaluation.metrics import text
 
 _TYPES = ('rougeL', 'rougeLsum', 'rouge1', 'rouge2')
-
-# A sentence ends at . ! ? (and a closing quote or bracket) before whitespace.
-_SENTENCE_END = re.compile(r'([.!?][\'")\]]*)\s+')
 
 
 @functools.cache
@@ -21,23 +19,14 @@ def _scorer() -> Any:
   return rouge_scorer.RougeScorer(list(_TYPES), use_stemmer=True)
 
 
-def split_sentences(passage: str) -> str:
-  """Returns `passage` with one sentence a line.
-
-  ROUGE-Lsum aligns sentence by sentence and reads sentences as lines. The
-  package's own splitter downloads a model when it is called; this rule needs
-  none, and splits wherever T5 did (it broke lines after ' . ').
-  """
-  return _SENTENCE_END.sub(r'\1\n', passage)
-
-
 def rouge(
     references: Sequence[Sequence[str]], predictions: Sequence[str]
-) -> dict[str, float]:
-  """Returns the mean F of ROUGE-1, -2, -L and -Lsum, with stemming.
+) -> tally.Tally:
+  """The mean F of ROUGE-1, -2, -L and -Lsum, with stemming.
 
-  Each type takes the reference that it likes best (Lin 2004; T5 takes the
-  only one it has, FLAN the best).
+  Each type takes the reference that it likes best (Lin 2004), as in GEM; T5's
+  ROUGE has one reference and does not stem, FLAN's takes the best for each
+  type. ROUGE-Lsum aligns sentence by sentence (`sentences.split`).
 
   Args:
     references: The accepted texts of each example.
@@ -47,14 +36,16 @@ def rouge(
     ValueError: As `text.exact_match`.
   """
   text.check(references, predictions)
-  totals = dict.fromkeys(_TYPES, 0.0)
+  scores: dict[str, list[float]] = {name: [] for name in _TYPES}
   for accepted, prediction in zip(references, predictions, strict=True):
     best = _scorer().score_multi(
-        [split_sentences(reference) for reference in accepted],
-        split_sentences(prediction),
+        [_lines(reference) for reference in accepted], _lines(prediction)
     )
     for name in _TYPES:
-      totals[name] += best[name].fmeasure
-  return {
-      name: 100.0 * total / len(predictions) for name, total in totals.items()
-  }
+      scores[name].append(best[name].fmeasure)
+  return tally.of_means(scores)
+
+
+def _lines(passage: str) -> str:
+  """The passage with one sentence a line, as rouge-score reads them."""
+  return '\n'.join(sentences.split(passage))

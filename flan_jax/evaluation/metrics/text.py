@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import re
 import string
 
+from flan_jax.evaluation.metrics import tally
+
 _ARTICLES = re.compile(r'\b(a|an|the)\b')
 _DROP_PUNCTUATION = str.maketrans('', '', string.punctuation)
 # TriviaQA's own list: ASCII punctuation and the quotes its pages use.
@@ -53,8 +55,8 @@ def is_exact(references: Sequence[str], prediction: str) -> bool:
 
 def exact_match(
     references: Sequence[Sequence[str]], predictions: Sequence[str]
-) -> dict[str, float]:
-  """Returns the share of predictions that are one of their references.
+) -> tally.Tally:
+  """The share of predictions that are one of their references.
 
   Only whitespace is forgiven (`normalize_whitespace`), as in T5's sequence
   accuracy: an answer in the wrong case, or with another full stop, is wrong.
@@ -68,18 +70,14 @@ def exact_match(
       reference.
   """
   check(references, predictions)
-  return {
-      'exact_match': _mean([
-          float(is_exact(accepted, prediction))
-          for accepted, prediction in zip(references, predictions, strict=True)
-      ])
-  }
+  right = map(is_exact, references, predictions)
+  return tally.of_means({'exact_match': list(right)})
 
 
 def squad(
     references: Sequence[Sequence[str]], predictions: Sequence[str]
-) -> dict[str, float]:
-  """Returns SQuAD's F1 over words and its exact match.
+) -> tally.Tally:
+  """SQuAD's F1 over words and its exact match.
 
   Args:
     references: The accepted texts of each example.
@@ -88,13 +86,14 @@ def squad(
   Raises:
     ValueError: As `exact_match`.
   """
+  check(references, predictions)
   return _question_answering('squad', normalize_squad, references, predictions)
 
 
 def trivia_qa(
     references: Sequence[Sequence[str]], predictions: Sequence[str]
-) -> dict[str, float]:
-  """Returns TriviaQA's exact match and F1 over words, for all aliases.
+) -> tally.Tally:
+  """TriviaQA's exact match and F1 over words, for all aliases.
 
   Args:
     references: The accepted texts (aliases) of each example.
@@ -103,8 +102,42 @@ def trivia_qa(
   Raises:
     ValueError: As `exact_match`.
   """
+  check(references, predictions)
   return _question_answering(
       'trivia_qa', normalize_trivia_qa, references, predictions
+  )
+
+
+def record(
+    references: Sequence[Sequence[str]],
+    predictions: Sequence[str],
+    units: Sequence[int],
+) -> tally.Tally:
+  """ReCoRD's F1 over words and exact match, each query once.
+
+  Both are SQuAD's, over all answers of a query (Zhang et al. 2018). A query
+  that is there once for each of its answers counts once: its first prediction,
+  against the references of all of them.
+
+  Args:
+    references: The accepted texts of each example.
+    predictions: What the model wrote for each example.
+    units: The query of each example: 0, 1 ...
+
+  Raises:
+    ValueError: As `exact_match`.
+  """
+  check(references, predictions)
+  tally.check(predictions, units)
+  first: dict[int, str] = {}
+  accepted: dict[int, list[str]] = {}
+  for unit, texts, prediction in zip(
+      units, references, predictions, strict=True
+  ):
+    first.setdefault(unit, prediction)
+    accepted.setdefault(unit, []).extend(texts)
+  return _question_answering(
+      'record', normalize_squad, [*accepted.values()], [*first.values()]
   )
 
 
@@ -131,8 +164,7 @@ def check(
         f'{len(references)} lists of references but {len(predictions)}'
         ' predictions.'
     )
-  if not references:
-    raise ValueError('There is nothing to score.')
+  tally.check(references, predictions)
   for index, accepted in enumerate(references):
     # A bare string is a sequence of its letters, and would score by letter.
     if isinstance(accepted, str):
@@ -146,18 +178,13 @@ def _question_answering(
     normalize: Callable[[str], str],
     references: Sequence[Sequence[str]],
     predictions: Sequence[str],
-) -> dict[str, float]:
-  """Exact match and F1 after `normalize`, the best reference for each."""
-  check(references, predictions)
+) -> tally.Tally:
+  """F1 and exact match after `normalize`, the best reference for each."""
   exact = []
   overlap = []
   for accepted, prediction in zip(references, predictions, strict=True):
     written = normalize(prediction)
     expected = [normalize(text) for text in accepted]
-    exact.append(max(float(text == written) for text in expected))
+    exact.append(written in expected)
     overlap.append(max(word_f1(text, written) for text in expected))
-  return {f'{name}_em': _mean(exact), f'{name}_f1': _mean(overlap)}
-
-
-def _mean(shares: Sequence[float]) -> float:
-  return 100.0 * sum(shares) / len(shares)
+  return tally.of_means({f'{name}_f1': overlap, f'{name}_em': exact})

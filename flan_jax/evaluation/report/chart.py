@@ -18,8 +18,11 @@ def bars(
 ) -> str:
   """Draws a group of horizontal bars for each row, 0 to 100 percent.
 
+  A line over the end of a bar is its interval; what is below 0 is not drawn.
+
   Args:
-    rows: Each with 'label', 'note' and 'scores' (percent by system).
+    rows: Each with 'label', 'note', 'scores' (percent by system) and
+      'intervals' (of each score, the ends).
     systems: The systems' names, in the order of the bars.
     identity: An HTML id that no other chart has.
     title: What the chart says, for those who do not see it.
@@ -63,16 +66,26 @@ def _group(
   ]
   for place, (system, name) in enumerate(systems.items()):
     value = row['scores'][system]
+    low, high = row['intervals'][system]
     y = top + _LABEL + place * (_BAR + _GAP)
-    width = f'{max(value, 0.0) * _FULL / 100:.2f}%'
-    tip = html.escape(f'{row["label"]}, {name}: {value:.1f}%')
+    middle = y + _BAR / 2
+    tip = html.escape(
+        f'{row["label"]}, {name}: {value:.1f}, 95% interval {low:.1f} to'
+        f' {high:.1f}'
+    )
     parts.append(
-        f'<rect class="{system}" y="{y}" width="{width}" height="{_BAR}"'
+        f'<rect class="{system}" y="{y}" width="{_at(value)}" height="{_BAR}"'
         f' rx="2"><title>{tip}</title></rect>'
-        f'<text class="value {system}" x="{width}" dx="5"'
+        f'<line class="interval" x1="{_at(low)}" x2="{_at(high)}"'
+        f' y1="{middle}" y2="{middle}"/>'
+        f'<text class="value {system}" x="{_at(max(value, high))}" dx="5"'
         f' y="{y + _BAR - 2}">{value:.1f}</text>'
     )
   return parts
+
+
+def _at(value: float) -> str:
+  return f'{max(value, 0.0) * _FULL / 100:.2f}%'
 
 
 def _told(rows: Sequence[Mapping[str, Any]], systems: Mapping[str, str]) -> str:

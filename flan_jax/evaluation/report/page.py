@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any
 
+from flan_jax.evaluation import metrics
 from flan_jax.evaluation import summary
 from flan_jax.evaluation.report import chart
 
@@ -45,7 +46,8 @@ def render(
       'headline': _headline(results['headline'], systems),
       'chart_note': (
           'Mean over the datasets of a cluster of their main metric, in'
-          ' percent; every dataset and template counts the same.'
+          ' percent (correlations times 100); every dataset and template counts'
+          ' the same. Lines are 95% intervals over test rows.'
       ),
       'legend': ''.join(
           f'<li><i class="{system}-color"></i>{name}</li>'
@@ -83,7 +85,8 @@ def _headline(headline: Mapping[str, Any], systems: Mapping[str, str]) -> str:
   for group, parts in headline.items():
     scores = parts['all']['scores']
     tuned = scores['tuned']
-    rows = []
+    around = _interval(parts['all']['intervals']['tuned'])
+    rows = [f'<div><dt>95% interval</dt><dd>{around}</dd></div>']
     for system, name in systems.items():
       if system == 'tuned':
         continue
@@ -128,6 +131,7 @@ def _charts(
             'label': row['cluster'].replace('_', ' '),
             'note': _count(row['datasets'], 'dataset'),
             'scores': row['scores'],
+            'intervals': row['intervals'],
         }
         for row in clusters
         if row['group'] == group
@@ -179,14 +183,11 @@ def _dataset_rows(
     systems: Mapping[str, str],
 ) -> str:
   note = (
-      f'{html.escape(row["metric"].replace("_", " "))}<span class="more"> ·'
+      f'{html.escape(metrics.title(row["metric"]))}<span class="more"> ·'
       f' {_count(row["templates"], "template")} ·'
       f' {_count(row["examples"], "example")}</span>'
   )
-  cells = ''.join(
-      _cell(system, row['scores'][system]['mean'], row['scores'][system]['std'])
-      for system in systems
-  )
+  cells = ''.join(_cell(system, **row['scores'][system]) for system in systems)
   rows = [
       '<tr><th scope="row"><button type="button" class="fold"'
       f' aria-expanded="true"><span>{_name(row["dataset"])}</span>'
@@ -194,7 +195,11 @@ def _dataset_rows(
   ]
   for task in tasks:
     cells = ''.join(
-        _cell(system, task['scores'][system][task['metric']], None)
+        _cell(
+            system,
+            task['scores'][system][task['metric']],
+            task['intervals'][system][task['metric']],
+        )
         for system in systems
     )
     rows.append(
@@ -210,10 +215,23 @@ def _name(name: str) -> str:
   return html.escape(name).replace('_', '_<wbr>')
 
 
-def _cell(system: str, mean: float, std: float | None) -> str:
+def _cell(
+    system: str,
+    mean: float,
+    interval: Sequence[float],
+    std: float | None = None,
+) -> str:
   spread = '' if std is None else f' <small>±{std:.1f}</small>'
-  style = f' style="--share:{mean:.1f}%"' if system == 'tuned' else ''
-  return f'<td class="{system}"{style}>{mean:.1f}{spread}</td>'
+  share = min(max(mean, 0.0), 100.0)
+  style = f' style="--share:{share:.1f}%"' if system == 'tuned' else ''
+  return (
+      f'<td class="{system}"{style}>{mean:.1f}{spread}'
+      f'<small class="interval">{_interval(interval)}</small></td>'
+  )
+
+
+def _interval(ends: Sequence[float]) -> str:
+  return f'[{ends[0]:.1f}, {ends[1]:.1f}]'
 
 
 def _samples_note(
@@ -241,13 +259,24 @@ def _method(results: Mapping[str, Any]) -> str:
       ),
       'Greedy text': (
           'The answer is written token by token. Exact match forgives white'
-          ' space only; SQuAD and TriviaQA metrics forgive case, punctuation'
-          ' and articles; the best of all accepted answers counts.'
+          ' space only; SQuAD, TriviaQA and ReCoRD metrics forgive case,'
+          ' punctuation and articles; the best of all accepted answers counts.'
+          ' A written option counts as chosen whatever its case, with or'
+          ' without a full stop.'
       ),
       'Majority class': (
           'The most frequent answer of the training split, given to every'
           ' example: the option, its place where each example has options of'
           ' its own, or the whole target text.'
+      ),
+      'Intervals': (
+          'Percentile bootstrap: the middle'
+          f' {100 * results["bootstrap"]["level"]:g}% of'
+          f' {results["bootstrap"]["resamples"]:,} resamples of the test rows'
+          ' (of groups of rows where a metric scores these together), the same'
+          ' for all templates and systems. They say what the choice of rows'
+          ' does, not another training run; with a few dozen rows they are too'
+          ' narrow.'
       ),
       'Held out': (
           'A held-out template was never used in training; a held-out dataset'

@@ -50,7 +50,8 @@ def test_normal_forms_are_fixed_points_in_whitespace(raw):
 def test_exact_match_forgives_whitespace_only():
   references = [['New York'], ['New York'], ['New York'], ['York', 'New York']]
   predictions = [' New\n York ', 'new york', 'New York.', 'New York']
-  assert text.exact_match(references, predictions) == {'exact_match': 50.0}
+  got = text.exact_match(references, predictions).once()
+  assert got == {'exact_match': 50.0}
 
 
 def test_squad_by_hand():
@@ -60,7 +61,7 @@ def test_squad_by_hand():
       ['42'],
   ]
   predictions = ['A cat.', 'City of Paris', 'forty-two']
-  assert text.squad(references, predictions) == pytest.approx({
+  assert text.squad(references, predictions).once() == pytest.approx({
       'squad_em': 100 / 3,
       'squad_f1': 100 * (2 / 3 + 1) / 3,
   })
@@ -75,18 +76,34 @@ def test_repeated_words_count_as_often_as_they_stand():
 def test_trivia_qa_by_hand():
   references = [['X-ray', 'Röntgen ray'], ['U.S.A.']]
   predictions = ['the x ray', 'USA']
-  assert text.trivia_qa(references, predictions) == {
+  assert text.trivia_qa(references, predictions).once() == {
       'trivia_qa_em': 50.0,
       'trivia_qa_f1': 50.0,
   }
 
 
 def test_an_answer_of_articles_only_matches_itself():
-  assert text.squad([['The']], ['the']) == {
+  assert text.squad([['The']], ['the']).once() == {
       'squad_em': 100.0,
       'squad_f1': 100.0,
   }
-  assert text.squad([['The']], ['dog']) == {'squad_em': 0.0, 'squad_f1': 0.0}
+  assert set(text.squad([['The']], ['dog']).once().values()) == {0.0}
+
+
+def test_record_takes_each_query_once():
+  # One query, there for each of its two answers; then one of its own.
+  references = [['the Nile'], ['River Nile'], ['Cairo']]
+  got = text.record(references, ['River Nile', 'Cairo', 'Old Cairo'], [0, 0, 1])
+  # The first prediction, against either answer; then P 1/2, R 1.
+  assert got.units == 2
+  assert got.once() == pytest.approx({
+      'record_f1': 100 * (1 + 2 / 3) / 2,
+      'record_em': 50.0,
+  })
+  apart = text.record(
+      references, ['River Nile', 'Cairo', 'Old Cairo'], range(3)
+  )
+  assert apart.once()['record_em'] == 0.0
 
 
 def _second_squad_f1(reference: str, prediction: str) -> float:
@@ -119,7 +136,7 @@ def _second_squad_f1(reference: str, prediction: str) -> float:
 def test_squad_against_a_second_implementation(cases):
   references, predictions = zip(*cases, strict=True)
   best = [max(_second_squad_f1(r, p) for r in rs) for rs, p in cases]
-  got = text.squad(references, predictions)
+  got = text.squad(references, predictions).once()
   assert got['squad_f1'] == pytest.approx(100 * sum(best) / len(best))
 
 
@@ -127,18 +144,18 @@ def test_squad_against_a_second_implementation(cases):
 def test_invariants(cases):
   references, predictions = zip(*cases, strict=True)
   for function, name in ((text.squad, 'squad'), (text.trivia_qa, 'trivia_qa')):
-    got = function(references, predictions)
+    got = function(references, predictions).once()
     em, f1 = got[f'{name}_em'], got[f'{name}_f1']
     assert 0 <= em <= f1 + 1e-9 <= 100 + 2e-9
     # More references never hurt; being a reference is full marks.
     more = [[*rs, 'unrelated'] for rs in references]
-    assert function(more, predictions)[f'{name}_f1'] >= f1 - 1e-9
+    assert function(more, predictions).once()[f'{name}_f1'] >= f1 - 1e-9
     own = [[*rs, p] for rs, p in cases]
-    assert function(own, predictions) == pytest.approx(
+    assert function(own, predictions).once() == pytest.approx(
         {f'{name}_em': 100.0, f'{name}_f1': 100.0}
     )
     # What only differs in whitespace is right everywhere.
-    exact = text.exact_match(references, predictions)['exact_match']
+    exact = text.exact_match(references, predictions).once()['exact_match']
     assert exact <= em + 1e-9
 
 
