@@ -61,13 +61,47 @@ templates:
   targets: "{many}"
 """
 
+_HOLDS = """\
+version: 1
+cluster: reading_comprehension
+source: {jsonl: holds.jsonl}
+splits: {test: train}
+fields: {candidate: candidate, question: question, label: label}
+choices: {label: label, names: ["no", "yes"]}
+group_by: question
+metrics: [multirc]
+templates:
+- name: ask
+  inputs: "{question} Is it {candidate}? {options}"
+  targets: "{answer}"
+- name: short
+  inputs: "{question} {candidate}? {options}"
+  targets: "{answer}"
+"""
+
+_SCALE = """\
+version: 1
+cluster: paraphrase
+source: {jsonl: scale.jsonl}
+splits: {test: train}
+fields: {one: one, score: score}
+choices: {label: score, names: ["0", "1", "2", "3"]}
+metrics: [pearson, spearman, bleu, edit_distance, record]
+templates:
+- name: ask
+  inputs: "How like is {one}?"
+  targets: "{answer}"
+"""
+
 
 @pytest.fixture(scope='module')
 def declared(tmp_path_factory):
-  """Two datasets of JSON Lines, and mixtures of them."""
+  """Datasets of JSON Lines, and mixtures of two of them."""
   folder = tmp_path_factory.mktemp('declared')
   (folder / 'colours.yaml').write_text(_COLOURS)
   (folder / 'plurals.yaml').write_text(_PLURALS)
+  (folder / 'holds.yaml').write_text(_HOLDS)
+  (folder / 'scale.yaml').write_text(_SCALE)
   (folder / 'both.yaml').write_text(
       'version: 1\nmembers: [{name: colours, weight: 2},'
       ' plurals]\nmax_rate: 7\n'
@@ -88,7 +122,17 @@ def declared(tmp_path_factory):
       for i in range(12)
   ]
   plurals = [{'one': w, 'many': f'{w}s'} for w in 'bcdfg']
-  for name, lines in (('colours', colours), ('plurals', plurals)):
+  holds = [
+      {'candidate': f'c{i}', 'question': f'q{i // 3}', 'label': str(i % 2)}
+      for i in range(6)
+  ]
+  scale = [{'one': f'x{i}', 'score': str(i)} for i in range(4)]
+  for name, lines in (
+      ('colours', colours),
+      ('plurals', plurals),
+      ('holds', holds),
+      ('scale', scale),
+  ):
     (folder / f'{name}.jsonl').write_text(
         ''.join(json.dumps(line) + '\n' for line in lines)
     )
@@ -354,6 +398,33 @@ def test_the_evaluator_scores_texts(configured):
   assert right['rougeL'] == pytest.approx(100)
   wrong = _evaluate('plurals', lambda example: 'none of these')
   assert wrong['exact_match'] == 0
+
+
+def test_the_evaluator_scores_groups(configured):
+  """Under all templates at once: a question's candidates stay together."""
+  assert _evaluate('holds', lambda example: example.targets) == {
+      'multirc_f1a': 100,
+      'multirc_em': 100,
+  }
+  # Of six candidates three are right: 1, 3 and 5. The first question is
+  # answered wholly, the second has one too many.
+  got = _evaluate(
+      'holds',
+      lambda example: (
+          'yes' if example.row_id == 'train:4' else example.targets
+      ),
+  )
+  assert got == pytest.approx({'multirc_f1a': 600 / 7, 'multirc_em': 50})
+
+
+def test_the_evaluator_scores_numbers_and_texts(configured):
+  got = _evaluate('scale', lambda example: f'{example.targets}.0')
+  assert got['pearson'] == pytest.approx(100)
+  assert got['spearman'] == pytest.approx(100)
+  assert got['bleu'] == 0.0 and got['record_em'] == 0.0
+  # One character of three.
+  assert got['edit_similarity'] == pytest.approx(100 / 3)
+  assert got['edit_distance'] == pytest.approx(200 / 3)
 
 
 def test_features_tell_what_our_example_does(configured, ours):
