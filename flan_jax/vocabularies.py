@@ -5,15 +5,17 @@ for models that give every text back as it was.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+import functools
 import hashlib
 import itertools
 import os
 import pathlib
-import struct
 from typing import Any, Protocol
 
 from flan_jax import errors
+from flan_jax import joining
 from flan_jax import paths
+from flan_jax import sentencepiece_models
 import numpy as np
 
 PAD_ID = 0
@@ -23,7 +25,7 @@ UNK_ID = 2
 # SentencePiece writes a space as U+2581, so the character itself would come
 # back as a space. A lossless model spells it in bytes instead: the text goes
 # in with a noncharacter in its place, whose three bytes are then exchanged.
-_SPACE_SYMBOL = '\u2581'
+_SPACE_SYMBOL = joining.SPACE_SYMBOL
 _NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 
 
@@ -52,8 +54,20 @@ class Vocabulary(Protocol):
     """Returns `encode` of each text."""
     ...
 
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Returns `encode` of each text, int32 [length]."""
+    ...
+
   def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns all ids in one row, [total] int32, and lengths, [texts] int64."""
+    ...
+
+  def joiner(self, separator: str) -> joining.Joiner | None:
+    """Returns what tokenises texts in parts, if that is always exact.
+
+    Args:
+      separator: What stands between the parts.
+    """
     ...
 
   def decode(self, ids: Iterable[int]) -> str:
@@ -124,8 +138,9 @@ class SentencePieceVocabulary:
       )
     self._base_size = len(base)
     self._processor = sentencepiece.SentencePieceProcessor(
-        model_proto=model + _sentinel_pieces(extra_ids)
+        model_proto=model + sentencepiece_models.sentinels(extra_ids)
     )
+    self._facts = functools.cache(lambda: sentencepiece_models.read(model))
     # Without byte fallback there is nothing to spell U+2581 with.
     byte_ids = [base.piece_to_id(f'<0x{byte:02X}>') for byte in range(256)]
     self._byte_ids = byte_ids if UNK_ID not in byte_ids else None
@@ -150,12 +165,27 @@ class SentencePieceVocabulary:
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """Returns the ids of each text, without ends."""
-    return [ids.tolist() for ids in self._encode_arrays(texts)]
+    return [ids.tolist() for ids in self.encode_arrays(texts)]
 
   def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns all ids in one row, [total] int32, and lengths, [texts] int64."""
-    arrays = self._encode_arrays(texts)
-    return _joined(arrays)
+    return joined(self.encode_arrays(texts))
+
+  def joiner(self, separator: str) -> joining.Joiner | None:
+    """Returns what tokenises texts in parts, if that is always exact.
+
+    It is for models of `train_sentencepiece` and separators that begin with a
+    line break, or another character that is in no other piece. It is not for
+    T5's model, whose scores are rounded as they are added up; see
+    `sentencepiece_models`.
+
+    Args:
+      separator: What stands between the parts.
+    """
+    facts = self._facts()
+    if not facts.cuts_at(separator):
+      return None
+    return joining.SentencePieceJoiner(self, separator, facts.longest)
 
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the text of `ids` up to the first end, padding dropped.
@@ -178,7 +208,8 @@ class SentencePieceVocabulary:
         'extra_ids': self.extra_ids,
     }
 
-  def _encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Returns the ids of each text, int32 [length], without ends."""
     texts = list(texts)
     # One thread: batches are encoded inside the pipeline's own workers, and
     # starting threads costs more than a batch of prompts.
@@ -252,7 +283,15 @@ class ByteVocabulary:
 
   def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns all ids in one row, [total] int32, and lengths, [texts] int64."""
-    return _joined([self._encode_array(text) for text in texts])
+    return joined(self.encode_arrays(texts))
+
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Returns the ids of each text, int32 [length], without ends."""
+    return [self._encode_array(text) for text in texts]
+
+  def joiner(self, separator: str) -> joining.Joiner | None:
+    """Returns what tokenises texts in parts: bytes know no context."""
+    return joining.ByteJoiner(self, separator)
 
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the text of `ids` up to the first end.
@@ -313,7 +352,9 @@ def train_sentencepiece(
 
   Nothing is normalised and no white space is dropped; line breaks, tabs and
   braces are pieces of their own, digits stand alone, and characters too rare
-  for a piece are spelled in bytes. Same texts, size and seed: same file.
+  for a piece are spelled in bytes. Scores are rounded so that a text's ids do
+  not depend on what stands before it (`sentencepiece_models`). Same texts, size
+  and seed: same file.
 
   Args:
     texts: What to learn from; texts may hold line breaks.
@@ -368,7 +409,9 @@ def train_sentencepiece(
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
   try:
-    temporary.write_bytes(model.getvalue())
+    temporary.write_bytes(
+        sentencepiece_models.with_exact_scores(model.getvalue())
+    )
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
@@ -389,23 +432,7 @@ def _sample(texts: Iterable[str], limit: int, seed: int) -> Iterator[str]:
     yield kept[place]
 
 
-def _sentinel_pieces(count: int) -> bytes:
-  """Returns T5's sentinels as bytes to append to a serialized model.
-
-  Appending is how protocol buffers merge, so no compiled schema is needed:
-  `pieces` is field 1 of ModelProto; in it, piece is field 1, score field 2
-  (float) and type field 3, where 4 is USER_DEFINED.
-  """
-  result = bytearray()
-  for index in reversed(range(count)):
-    name = f'{_SPACE_SYMBOL}<extra_id_{index}>'.encode()
-    piece = b'\x0a' + bytes([len(name)]) + name
-    piece += b'\x15' + struct.pack('<f', 0.0) + b'\x18\x04'
-    result += b'\x0a' + bytes([len(piece)]) + piece
-  return bytes(result)
-
-
-def _joined(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def joined(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
   """Returns the arrays end to end, [total] int32, and lengths [n] int64."""
   lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
   if not arrays:

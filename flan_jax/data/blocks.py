@@ -4,14 +4,18 @@ A block is the unit of work of the pipeline: everything in it is done for all
 its examples together, and it depends on nothing but its number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from flan_jax import vocabularies
+from flan_jax.data import few_shot
+from flan_jax.data import kept_rows
 from flan_jax.data import mixing
 from flan_jax.data import mixtures
 from flan_jax.data import packing
+from flan_jax.data import prompts
+from flan_jax.data import reports
 from flan_jax.data import seeding
 from flan_jax.data import specs
 from flan_jax.data import tasks
@@ -36,6 +40,8 @@ def renderer(
     seed: int,
     vocabulary: vocabularies.Vocabulary | None = None,
     lengths: Mapping[str, int] | None = None,
+    layout: few_shot.Layout = few_shot.Layout(),  # noqa: B008
+    cache: prompts.Cache | None = None,
 ) -> templates.Renderer:
   """Makes a task's rows ready for rendering, with exemplars for its shots.
 
@@ -46,6 +52,8 @@ def renderer(
     seed: Of all choices.
     vocabulary: Counts tokens, for exemplars to fit.
     lengths: 'inputs' is what they have to fit.
+    layout: How exemplars stand before the query.
+    cache: Keeps exemplars; may be that of other tasks too.
 
   Raises:
     UserError: The rows cannot be had, or `fit_shot` lacks a vocabulary.
@@ -54,18 +62,28 @@ def renderer(
   if task.setting.shots:
     in_train = rows.split == 'train'
     exemplars = rows if in_train else store.open(task.dataset, 'train')
-  count_tokens = None
-  if vocabulary is not None:
-    encode = vocabulary.encode
-    count_tokens = lambda text: len(encode(text))  # noqa: E731
   return templates.Renderer(
       task,
       rows,
       seed=seed,
-      count_tokens=count_tokens,
+      vocabulary=vocabulary,
       max_inputs=lengths['inputs'] if lengths else None,
       exemplars=exemplars,
+      layout=layout,
+      cache=cache,
   )
+
+
+class Block(NamedTuple):
+  """Packed examples, and what is to be said of them.
+
+  Attributes:
+    batch: `packing.FEATURES`, int32 [rows, length].
+    tally: What became of the examples (`reports.tally`).
+  """
+
+  batch: packing.Batch
+  tally: np.ndarray
 
 
 @dataclasses.dataclass
@@ -79,6 +97,7 @@ class Members:
     store: Where rows are.
     lengths: Tokens in a row, 'inputs' and 'targets'.
     seed: Of all choices.
+    layout: How exemplars stand before the query.
   """
 
   mixture: mixtures.Mixture
@@ -87,14 +106,22 @@ class Members:
   store: Store
   lengths: Mapping[str, int]
   seed: int
+  layout: few_shot.Layout = few_shot.Layout()  # noqa: RUF009
 
   def __post_init__(self):
     self._rows: dict[int, templates.Rows] = {}
     self._renderers: dict[int, templates.Renderer] = {}
+    self._exemplars = prompts.Cache()
+    self._fields = kept_rows.Budget()
 
   def __getstate__(self):
     # Worker processes open rows themselves.
-    return self.__dict__ | {'_rows': {}, '_renderers': {}}
+    kept = {field.name for field in dataclasses.fields(self)}
+    return {name: self.__dict__[name] for name in kept}
+
+  def __setstate__(self, state):
+    self.__dict__.update(state)
+    self.__post_init__()
 
   def sizes(self) -> np.ndarray:
     """Returns the rows of each member, int64 [members]."""
@@ -102,34 +129,78 @@ class Members:
     return np.array([len(self._open(i)) for i in range(count)], np.int64)
 
   def texts(self, draws: mixing.Draws) -> tuple[list[str], list[str]]:
-    """Returns inputs and targets of each draw."""
+    """Returns inputs and targets of each draw, exemplars included."""
+    return self._render(draws, templates.Renderer.render_texts)
+
+  def block(
+      self,
+      draws: mixing.Draws,
+      *,
+      pack: bool,
+      order: Callable[[int], np.ndarray] | None = None,
+  ) -> Block:
+    """Returns the draws as features.
+
+    Args:
+      draws: Which examples.
+      pack: Whether they share rows.
+      order: Of the rows; see `packing.pack`.
+    """
+    inputs, targets = self._ids(draws)
+    batch = packing.pack(
+        inputs, targets, self.lengths, together=pack, order=order
+    )
+    return Block(
+        batch, reports.tally(draws.member, inputs, targets, self.lengths)
+    )
+
+  def _ids(self, draws: mixing.Draws) -> tuple[packing.Ragged, packing.Ragged]:
+    """Returns the ids of inputs and targets, without ends."""
+    inputs, targets = self._render(draws, _render_parts)
+    # All that is text is tokenised at once.
+    texts = [some for some in inputs if isinstance(some, str)]
+    ids = self.vocabulary.encode_arrays(texts + targets)
+    split = len(texts)
+    if split == len(inputs):
+      whole = packing.Ragged(*vocabularies.joined(ids[:split]))
+    else:
+      following = iter(ids)
+      parts = [
+          [next(following)] if isinstance(some, str) else some
+          for some in inputs
+      ]
+      flat = [part for some in parts for part in some]
+      whole = packing.Ragged(
+          np.concatenate(flat) if flat else np.empty(0, np.int32),
+          np.array([sum(map(len, some)) for some in parts], np.int64),
+      )
+    return whole, packing.Ragged(*vocabularies.joined(ids[split:]))
+
+  def _render(
+      self,
+      draws: mixing.Draws,
+      render: Callable[..., tuple[list[Any], list[str]]],
+  ) -> tuple[list[Any], list[str]]:
+    """Renders each member's draws together; returns them in their order."""
     count = len(draws.member)
     inputs, targets = [''] * count, [''] * count
     by_member = np.argsort(draws.member, kind='stable')
     members, starts = np.unique(draws.member[by_member], return_index=True)
     parts = np.split(by_member, starts[1:])
     for member, places in zip(members.tolist(), parts, strict=True):
-      texts = self._renderer(member).render_texts(
-          draws.row[places], draws.epoch[places]
+      rendered = render(
+          self._renderer(member), draws.row[places], draws.epoch[places]
       )
-      for place, one, other in zip(places.tolist(), *texts, strict=True):
+      for place, one, other in zip(places.tolist(), *rendered, strict=True):
         inputs[place], targets[place] = one, other
     return inputs, targets
-
-  def rows(self, draws: mixing.Draws, *, pack: bool) -> packing.Batch:
-    """Returns the draws as features, int32 [rows, length] (`packing.pack`)."""
-    inputs, targets = self.texts(draws)
-    return packing.pack(
-        packing.Ragged(*self.vocabulary.encode_flat(inputs)),
-        packing.Ragged(*self.vocabulary.encode_flat(targets)),
-        self.lengths,
-        together=pack,
-    )
 
   def _open(self, member: int) -> templates.Rows:
     if member not in self._rows:
       task, _ = self.mixture.members[member]
-      self._rows[member] = self.store.open(task.dataset, self.split)
+      self._rows[member] = kept_rows.KeptRows(
+          self.store.open(task.dataset, self.split), self._fields
+      )
     return self._rows[member]
 
   def _renderer(self, member: int) -> templates.Renderer:
@@ -141,8 +212,19 @@ class Members:
           seed=self.seed,
           vocabulary=self.vocabulary,
           lengths=self.lengths,
+          layout=self.layout,
+          cache=self._exemplars,
       )
     return self._renderers[member]
+
+
+def _render_parts(
+    renderer: templates.Renderer, rows: np.ndarray, epochs: np.ndarray
+) -> tuple[list[Any], list[str]]:
+  """Renders inputs as text, or with exemplars as ids in parts."""
+  if renderer.has_exemplars:
+    return renderer.render_ids(rows, epochs)
+  return renderer.render_texts(rows, epochs)
 
 
 @dataclasses.dataclass
@@ -163,21 +245,24 @@ class Blocks:
   pack: bool
   shuffle: bool
 
-  def build(self, number: int) -> packing.Batch:
-    """Returns block `number`, features int32 [rows, length].
+  def build(self, number: int) -> Block:
+    """Returns block `number`.
 
     How many rows a packed block has depends on its examples.
     """
     first = number * self.size
     draws = self.index_map.lookup(np.arange(first, first + self.size))
-    rows = self.members.rows(draws, pack=self.pack)
-    if not (self.pack and self.shuffle):
-      return rows
-    # Packing starts with the longest examples; a batch should not.
-    count = packing.count_rows(rows)
-    order = np.argsort(
-        seeding.hash_ints(
-            self.members.seed, _ROW_ORDER, number, np.arange(count)
-        )
+
+    def order(count: int) -> np.ndarray:
+      # Packing starts with the longest examples; a batch should not.
+      return np.argsort(
+          seeding.hash_ints(
+              self.members.seed, _ROW_ORDER, number, np.arange(count)
+          )
+      )
+
+    return self.members.block(
+        draws,
+        pack=self.pack,
+        order=order if self.pack and self.shuffle else None,
     )
-    return {name: array[order] for name, array in rows.items()}

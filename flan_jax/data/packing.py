@@ -5,7 +5,7 @@ own segment id, its positions start at 0, and the decoder starts it with a pad.
 """
 
 import bisect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import heapq
 from typing import NamedTuple
 
@@ -257,6 +257,7 @@ def pack(
     limits: Mapping[str, int],
     *,
     together: bool = True,
+    order: Callable[[int], np.ndarray] | None = None,
 ) -> Batch:
   """Ends, cuts and lays out the examples of a block.
 
@@ -265,6 +266,8 @@ def pack(
     targets: Ids of each example's targets, without ends.
     limits: Tokens in a row: 'inputs' and 'targets'.
     together: False gives every example its own row, in order.
+    order: From the number of rows, which of them stands at each place: int64
+      [rows]. None leaves them as they are, those with long examples first.
 
   Returns:
     `FEATURES`, int32 [rows, length], as `lay_out` describes them.
@@ -275,6 +278,8 @@ def pack(
     rows = assign(inputs.lengths, targets.lengths, limits)
   else:
     rows = np.arange(len(inputs.lengths))
+  if order is not None and len(rows):
+    rows = np.argsort(order(int(rows.max()) + 1))[rows]
   return lay_out(inputs, targets, rows, limits)
 
 

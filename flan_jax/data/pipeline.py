@@ -19,9 +19,11 @@ from flan_jax import errors
 from flan_jax import vocabularies
 from flan_jax.data import blocks
 from flan_jax.data import examples as examples_lib
+from flan_jax.data import few_shot as few_shot_lib
 from flan_jax.data import mixing
 from flan_jax.data import mixtures
 from flan_jax.data import packing
+from flan_jax.data import reports
 from flan_jax.data import streams as streams_lib
 from flan_jax.data import tasks
 import numpy as np
@@ -47,6 +49,7 @@ class PipelineConfig:
       thread.
     shuffle: False goes through each member's rows in their own order.
     block: Examples that are packed together.
+    few_shot: How exemplars stand before the query, for tasks with shots.
   """
 
   lengths: Mapping[str, int]
@@ -57,6 +60,7 @@ class PipelineConfig:
   workers: int = 0
   shuffle: bool = True
   block: int = 512
+  few_shot: few_shot_lib.Layout = few_shot_lib.Layout()  # noqa: RUF009
 
   def __post_init__(self):
     for name in ('inputs', 'targets'):
@@ -111,7 +115,13 @@ class TrainPipeline:
         config.streams, config.batch_size, process_count
     )
     members = blocks.Members(
-        mixture, split, vocabulary, store, config.lengths, config.seed
+        mixture,
+        split,
+        vocabulary,
+        store,
+        config.lengths,
+        config.seed,
+        config.few_shot,
     )
     sizes = members.sizes()
     names = [task.name for task, _ in mixture.members]
@@ -141,6 +151,9 @@ class TrainPipeline:
         'mixture': _digest([names, sizes.tolist(), rates.tolist()]),
         'vocabulary': _digest(vocabulary.describe()),
     }
+    if any(task.setting.shots for task, _ in mixture.members):
+      self._identity['few_shot'] = dataclasses.asdict(config.few_shot)
+    self._report = reports.Report(names)
     self._batches = 0
     self._positions = {stream: [0, 0] for stream in self._own_streams()}
     self._source: streams_lib.Source | None = None
@@ -152,7 +165,11 @@ class TrainPipeline:
     """Returns the next batch; there always is one."""
     if self._source is None:
       self._source = streams_lib.Source(
-          self._blocks, self._positions, self._streams, self._config.workers
+          self._blocks,
+          self._positions,
+          self._streams,
+          self._config.workers,
+          self._report,
       )
     share = self._config.batch_size // self._streams
     batch = packing.empty(share * len(self._positions), self._config.lengths)
@@ -161,6 +178,14 @@ class TrainPipeline:
     self._positions = self._source.positions()
     self._batches += 1
     return batch
+
+  @property
+  def report(self) -> reports.Report:
+    """What became of this host's examples since the pipeline was made.
+
+    Examples are counted with the block that they are in, once it is begun.
+    """
+    return self._report
 
   def get_state(self) -> dict[str, Any]:
     """Returns the position after the last batch, fit for JSON.
@@ -268,6 +293,7 @@ def examples(
     limit: int | None = None,
     vocabulary: vocabularies.Vocabulary | None = None,
     lengths: Mapping[str, int] | None = None,
+    layout: few_shot_lib.Layout = few_shot_lib.Layout(),  # noqa: B008
 ) -> list[examples_lib.Example]:
   """Renders a split's examples, in the order of its rows, as epoch 0 does.
 
@@ -279,13 +305,20 @@ def examples(
     limit: Only the first so many.
     vocabulary: Counts tokens, so that exemplars fit; `fit_shot` needs it.
     lengths: 'inputs' is what they have to fit.
+    layout: How exemplars stand before the query.
 
   Raises:
     UserError: The rows cannot be had, or a row does not suit its templates.
   """
   rows = store.open(task.dataset, split)
   rendering = blocks.renderer(
-      task, rows, store, seed=seed, vocabulary=vocabulary, lengths=lengths
+      task,
+      rows,
+      store,
+      seed=seed,
+      vocabulary=vocabulary,
+      lengths=lengths,
+      layout=layout,
   )
   count = len(rows)
   if limit is not None:
@@ -317,8 +350,8 @@ def evaluation_batches(
     split: 'validation', as a rule.
     vocabulary: Makes ids of texts.
     store: Where rows are.
-    config: Lengths, batch size, seed, block and whether to pack; the rest
-      plays no part.
+    config: Lengths, batch size, seed, block, the layout of exemplars and
+      whether to pack; the rest plays no part.
     steps: The most batches.
     process_index: This host's number.
     process_count: The number of hosts.
@@ -338,13 +371,14 @@ def evaluation_batches(
       store,
       config.lengths,
       config.seed,
+      config.few_shot,
   )
   parts: list[Batch] = []
   wanted = steps * config.batch_size
   for draws in _turns(members.sizes(), config.block):
     if sum(map(packing.count_rows, parts)) >= wanted:
       break
-    parts.append(members.rows(draws, pack=config.pack))
+    parts.append(members.block(draws, pack=config.pack).batch)
   found = min(sum(map(packing.count_rows, parts)), wanted)
   whole = -(-found // config.batch_size) * config.batch_size
   parts.append(packing.empty(max(whole - found, 0), config.lengths))

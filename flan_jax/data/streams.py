@@ -10,6 +10,7 @@ from absl import flags
 from flan_jax import errors
 from flan_jax.data import blocks
 from flan_jax.data import packing
+from flan_jax.data import reports
 
 # What a run has unless it says otherwise. More streams let more hosts share
 # the work, but each needs a block before the first batch.
@@ -74,7 +75,17 @@ class Source:
       positions: Mapping[int, Sequence[int]],
       streams: int,
       workers: int,
+      report: reports.Report | None = None,
   ):
+    """Starts reading.
+
+    Args:
+      all_blocks: The mixture's.
+      positions: Of each stream, the block and the row in it to begin with.
+      streams: How many there are on all hosts.
+      workers: Processes that make blocks; 0 is a thread.
+      report: Learns of the examples in each block that is begun.
+    """
     # Grain imports jax, which reading and showing examples does not need.
     import grain
 
@@ -96,7 +107,8 @@ class Source:
     self._arriving = iter(dataset)
     self._turn = itertools.cycle(positions)
     self._positions = {s: list(position) for s, position in positions.items()}
-    self._waiting: dict[int, collections.deque[packing.Batch]] = {
+    self._report = report
+    self._waiting: dict[int, collections.deque[blocks.Block]] = {
         stream: collections.deque() for stream in positions
     }
 
@@ -108,8 +120,10 @@ class Source:
     while count:
       while not waiting:
         self._waiting[next(self._turn)].append(next(self._arriving))
-      rows = waiting[0]
+      rows, tally = waiting[0]
       start = position[1]
+      if not start and self._report is not None:
+        self._report.add(tally)
       taken = min(count, packing.count_rows(rows) - start)
       for name, array in rows.items():
         batch[name][first : first + taken] = array[start : start + taken]
@@ -135,7 +149,7 @@ class _InTurn:
   starts: list[tuple[int, int]]
   streams: int
 
-  def __call__(self, index: int) -> packing.Batch:
+  def __call__(self, index: int) -> blocks.Block:
     later, place = divmod(index, len(self.starts))
     stream, first = self.starts[place]
     return self.all_blocks.build((first + later) * self.streams + stream)

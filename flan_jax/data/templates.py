@@ -11,9 +11,11 @@ import operator
 from typing import Any, Protocol
 
 from flan_jax import errors
+from flan_jax import vocabularies
 from flan_jax.data import examples
 from flan_jax.data import few_shot
 from flan_jax.data import options as options_lib
+from flan_jax.data import prompts
 from flan_jax.data import seeding
 from flan_jax.data import slots
 from flan_jax.data import specs
@@ -87,6 +89,8 @@ class Compiled:
     plain: Whether the targets are the bare answer.
     reference_slot: The one slot of the targets whose value may be replaced by
       any other reference; '' if there is no such.
+    asks_by_field: Whether the inputs show anything of the row itself, beside
+      its options and answer; otherwise many rows have the same inputs.
   """
 
   template: specs.Template
@@ -95,6 +99,7 @@ class Compiled:
   ranks: bool
   plain: bool
   reference_slot: str
+  asks_by_field: bool
 
 
 def compile_template(
@@ -117,15 +122,16 @@ def compile_template(
       pieces = slots.fill(pieces, 'options', options_lib.text(choices.names))
     return Text(pieces)
 
-  targets = text(template.targets)
+  inputs, targets = text(template.inputs), text(template.targets)
   single = len(targets.names) == 1 and not template.inverted
   return Compiled(
       template=template,
-      inputs=text(template.inputs),
+      inputs=inputs,
       targets=targets,
       ranks=tasks.ranks(dataset, template),
       plain=template.targets == '{answer}',
       reference_slot=targets.names[0] if single and dataset.references else '',
+      asks_by_field=bool(set(inputs.names) - {'options', 'answer'}),
   )
 
 
@@ -138,9 +144,11 @@ class Renderer:
       rows: Rows,
       *,
       seed: int,
-      count_tokens: Callable[[str], int] | None = None,
+      vocabulary: vocabularies.Vocabulary | None = None,
       max_inputs: int | None = None,
       exemplars: Rows | None = None,
+      layout: few_shot.Layout = few_shot.Layout(),  # noqa: B008
+      cache: prompts.Cache | None = None,
   ):
     """Makes the task's templates ready.
 
@@ -148,19 +156,20 @@ class Renderer:
       task: What to render.
       rows: The split's rows.
       seed: Of all choices.
-      count_tokens: Counts a text's tokens, without an end-of-sequence token;
-        needed by `fit_shot`, and for exemplars to be dropped when they do not
-        fit.
+      vocabulary: Counts tokens; needed by `fit_shot`, and for exemplars to be
+        dropped when they do not fit.
       max_inputs: The tokens that fit, end of sequence included.
       exemplars: The rows of the train split, for tasks with shots; may be left
         out where `rows` are those.
+      layout: How exemplars stand before the query.
+      cache: Keeps exemplars; may be that of other renderers too.
 
     Raises:
       UserError: `fit_shot` without a vocabulary.
       ValueError: A task with shots, but no exemplars.
     """
     setting = task.setting
-    counted = count_tokens is not None and max_inputs is not None
+    counted = vocabulary is not None and max_inputs is not None
     if setting.shots == 'fit' and not counted:
       raise errors.UserError(
           f"'{task.name}': fit_shot needs a vocabulary and the inputs' length"
@@ -171,11 +180,8 @@ class Renderer:
       exemplars = rows
     self.task = task
     self._rows = rows
-    self._exemplars = exemplars
     self._seed = seed
     self._name = seeding.name_seed(task.choice_name)
-    self._count_tokens = count_tokens if counted else None
-    self._max_inputs = max_inputs or 0
     self._compiled = tuple(
         compile_template(task.dataset, template, setting.options)
         for template in task.templates
@@ -186,6 +192,45 @@ class Renderer:
     self._shows_options = any(
         'options' in c.inputs.names + c.targets.names for c in self._compiled
     )
+
+    # Options whose order is no part of the question.
+    self._turns_options = setting.options == 'random' and self._shows_options
+    self._prompter: prompts.Prompter | None = None
+    if setting.shots:
+      assert exemplars is not None
+      self._prompter = self._make_prompter(
+          exemplars,
+          layout,
+          vocabulary=vocabulary if counted else None,
+          max_inputs=max_inputs,
+          cache=cache,
+      )
+
+  def _make_prompter(
+      self, exemplars: Rows, layout: few_shot.Layout, **kwargs: Any
+  ) -> prompts.Prompter:
+    shots = self.task.setting.shots
+
+    def render(rows, own, asked, epochs):
+      return self._shown(self._fill(exemplars, rows, epochs)[0], own, asked)
+
+    pool = prompts.Pool(
+        size=len(exemplars),
+        shared=exemplars is self._rows,
+        row_ids=exemplars.row_ids,
+        render=render,
+        templates=len(self._compiled),
+        by_epoch=self.task.setting.options == 'random',
+    )
+    count = few_shot.MAX_EXEMPLARS if shots == 'fit' else int(shots)
+    return prompts.Prompter(
+        self.task.choice_name, pool, count, layout, **kwargs
+    )
+
+  @property
+  def has_exemplars(self) -> bool:
+    """Whether exemplars stand before the inputs."""
+    return self._prompter is not None
 
   def render_texts(
       self, indices: np.ndarray, epochs: np.ndarray
@@ -206,8 +251,35 @@ class Renderer:
     indices, epochs = _pair(indices, epochs)
     rows, _ = self._fill(self._rows, indices, epochs)
     chosen = self._choose(indices, epochs)
-    inputs, targets = self._texts(rows, chosen)
-    return self._with_exemplars(inputs, indices, epochs, chosen), targets
+    if self._prompter is None:
+      return self._texts(rows, chosen)
+    queries = self._queries(rows, indices, epochs, chosen)
+    targets = [shown.targets for shown in queries.shown]
+    return self._prompter.texts(queries), targets
+
+  def render_ids(
+      self, indices: np.ndarray, epochs: np.ndarray
+  ) -> tuple[list[list[np.ndarray]], list[str]]:
+    """Renders inputs as ids, for a task with exemplars and a vocabulary.
+
+    Args:
+      indices: Rows of the split, int [B].
+      epochs: How often each row has been seen before, int [B].
+
+    Returns:
+      For each row the ids of its inputs, int32, in parts that stand end to
+      end; and its targets. The ids are those of the texts of `render_texts`.
+
+    Raises:
+      UserError: A row's label is none of its options.
+    """
+    assert self._prompter is not None
+    indices, epochs = _pair(indices, epochs)
+    rows, _ = self._fill(self._rows, indices, epochs)
+    chosen = self._choose(indices, epochs)
+    queries = self._queries(rows, indices, epochs, chosen)
+    targets = [shown.targets for shown in queries.shown]
+    return self._prompter.ids(queries), targets
 
   def render(
       self, indices: np.ndarray, epochs: np.ndarray
@@ -225,7 +297,10 @@ class Renderer:
     rows, answered = self._fill(self._rows, indices, epochs)
     chosen = self._choose(indices, epochs)
     inputs, targets = self._texts(rows, chosen)
-    inputs = self._with_exemplars(inputs, indices, epochs, chosen)
+    if self._prompter is not None:
+      inputs = self._prompter.texts(
+          self._queries(rows, indices, epochs, chosen)
+      )
     row_ids = self._rows.row_ids(indices)
     return [
         self._example(
@@ -331,53 +406,47 @@ class Renderer:
     targets = [(c.targets.pattern, c.targets.values) for c in self._compiled]
     return _fill_each(inputs, rows, chosen), _fill_each(targets, rows, chosen)
 
-  def _with_exemplars(
+  def _queries(
       self,
-      queries: list[str],
+      rows: Sequence[_Row],
       indices: np.ndarray,
       epochs: np.ndarray,
       chosen: Sequence[int],
-  ) -> list[str]:
-    """Puts each query's exemplars, under its own template, before it."""
-    shots = self.task.setting.shots
-    if not shots or self._exemplars is None:
-      return queries
-    count = few_shot.MAX_EXEMPLARS if shots == 'fit' else int(shots)
-    drawn = few_shot.draw(
-        self._hashes(_EXEMPLARS, indices, epochs),
-        count + 1,  # One more, in case the query itself is drawn.
-        len(self._exemplars),
+  ) -> prompts.Queries:
+    return prompts.Queries(
+        shown=self._shown(rows, chosen, chosen),
+        indices=indices,
+        epochs=epochs,
+        chosen=chosen,
+        hashes=self._hashes(_EXEMPLARS, indices, epochs),
+        row_ids=lambda: self._rows.row_ids(indices),
     )
-    each = drawn.shape[1]
-    flat = drawn.reshape(-1)
-    rows, _ = self._fill(self._exemplars, flat, np.repeat(epochs, each))
-    blocks = [
-        few_shot.block(*texts)
-        for texts in zip(
-            *self._texts(rows, np.repeat(chosen, each).tolist()), strict=True
-        )
+
+  def _shown(
+      self, rows: Sequence[_Row], own: Sequence[int], asked: Sequence[int]
+  ) -> list[prompts.Shown]:
+    """Renders rows under their own templates, to be told by the asked ones.
+
+    Rows put the same question if they have the same inputs; where inputs hold
+    nothing of the row itself (write a text of such a class), if they have the
+    same targets too. The order of options is no part of it.
+    """
+    inputs, targets = self._texts(rows, own)
+    tellers, answers = inputs, targets
+    if self._turns_options:
+      plain = [{**row, 'options': ''} for row in rows]
+      tellers, answers = self._texts(plain, asked)
+    elif own is not asked and own != asked:
+      tellers, answers = self._texts(rows, asked)
+    by_field = [compiled.asks_by_field for compiled in self._compiled]
+    identities = [
+        teller if by_field[choice] else f'{teller}\0{answer}'
+        for teller, answer, choice in zip(tellers, answers, asked, strict=True)
     ]
-    ids = self._exemplars.row_ids(flat)
-    query_ids = self._rows.row_ids(indices)
-    prompts = []
-    for place, query in enumerate(queries):
-      start = place * each
-      kept = [
-          text
-          for text, row_id in zip(
-              blocks[start : start + each],
-              ids[start : start + each],
-              strict=True,
-          )
-          if row_id != query_ids[place]
-      ][:count]
-      if self._count_tokens is None:
-        prompts.append(few_shot.join(kept, query))
-      else:
-        prompts.append(
-            few_shot.fit(kept, query, self._count_tokens, self._max_inputs)
-        )
-    return prompts
+    return [
+        prompts.Shown(*each)
+        for each in zip(inputs, targets, identities, strict=True)
+    ]
 
 
 def _pair(

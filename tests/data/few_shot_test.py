@@ -1,5 +1,6 @@
 """Exemplars: drawn without repetition, joined, and cut to what fits."""
 
+from flan_jax import errors
 from flan_jax.data import few_shot
 from flan_jax.data import seeding
 from hypothesis import given
@@ -46,47 +47,60 @@ def test_draws_go_on_when_too_few_are_distinct(monkeypatch):
   monkeypatch.setattr(
       seeding, 'choose', lambda hashes, n: np.full(hashes.shape, n - 1)
   )
-  drawn = few_shot.draw(np.zeros(2, np.uint64), 3, 100)
-  assert drawn.tolist() == [[99, 0, 1]] * 2
+  drawn = few_shot.draw(np.zeros(2, np.uint64), 3, 1000)
+  assert drawn.tolist() == [[999, 0, 1]] * 2
+
+
+@given(_HASHES, st.integers(1, 9), st.integers(0, 30), st.integers(1, 10**6))
+def test_more_draws_begin_with_the_same(hashes, count, more, size):
+  ordered = few_shot.in_order(count, size)
+  few = few_shot.draw(hashes, count, size, ordered=ordered)
+  many = few_shot.draw(hashes, count + more, size, ordered=ordered)
+  np.testing.assert_array_equal(many[:, : few.shape[1]], few)
 
 
 def test_the_layout():
-  blocks = [few_shot.block('1 + 1?', '2'), few_shot.block('2 + 1?', '3')]
-  assert few_shot.join(blocks, '3 + 1?') == '1 + 1?\n2\n\n2 + 1?\n3\n\n3 + 1?'
-  assert few_shot.join([], '3 + 1?') == '3 + 1?'
+  layout = few_shot.Layout()
+  blocks = [layout.block('1 + 1?', '2'), layout.block('2 + 1?', '3')]
+  assert layout.join(blocks, '3 + 1?') == '1 + 1?\n2\n\n2 + 1?\n3\n\n3 + 1?'
+  assert layout.join([], '3 + 1?') == '3 + 1?'
+  other = few_shot.Layout(between=' ## ', answer=' = ')
+  assert other.join([other.block('1', 'a')], '2') == '1 = a ## 2'
 
 
-def _words(text):
-  return len(text.split())
-
-
-def _merging(text):
-  """Tokens that depend on what stands beside: a line break may cost one."""
-  return len(text.split()) + text.count('\n') // 3
-
-
-@pytest.mark.parametrize('count_tokens', [_words, _merging, len])
-@given(
-    st.lists(st.text('ab \n', max_size=12), max_size=8),
-    st.text('ab \n', max_size=12),
-    st.integers(1, 60),
+@pytest.mark.parametrize(
+    'values, message',
+    [
+        ({'between': 3}, 'between is 3; it must be a text'),
+        ({'answer': None}, 'answer is None; it must be a text'),
+        ({'mixed': 'yes'}, "mixed is 'yes'; it must be True or False"),
+    ],
 )
-def test_as_many_as_fit(count_tokens, blocks, query, max_inputs):
-  text = few_shot.fit(blocks, query, count_tokens, max_inputs)
-  prompts = [few_shot.join(blocks[:n], query) for n in range(len(blocks) + 1)]
-  kept = prompts.index(text)
-  fits = [count_tokens(prompt) < max_inputs for prompt in prompts]
-  # These counts grow with every exemplar, so the longest that fits is meant;
-  # the query stays even if it does not fit.
-  assert kept == max((n for n, fit in enumerate(fits) if fit), default=0)
+def test_a_layout_of_the_wrong_types_is_a_users_mistake(values, message):
+  with pytest.raises(errors.UserError, match=message):
+    few_shot.Layout(**values)
 
 
-def test_most_prompts_are_counted_once():
-  counted = []
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 9), st.integers(0, 8), st.integers(-2, 12))
+    )
+)
+def test_as_many_as_fit(prompts):
+  """The numbers are: exemplars, how many fit, and the guess."""
+  numbers = [number for number, _, _ in prompts]
+  true = [min(fitting, number - 1) for number, fitting, _ in prompts]
+  asked = []
 
-  def count_tokens(text):
-    counted.append(text)
-    return len(text.split())
+  def fits(pairs):
+    assert len({place for place, _ in pairs}) == len(pairs)
+    asked.extend(pairs)
+    return [number <= true[place] for place, number in pairs]
 
-  few_shot.fit(['a b', 'c d'], 'e', count_tokens, 6)
-  assert counted == ['a b\n\nc d\n\ne']
+  guesses = [guess for _, _, guess in prompts]
+  assert few_shot.fit(numbers, guesses, fits) == true
+  assert len(set(asked)) == len(asked)
+  # A right guess is confirmed at once, from both sides.
+  for place, guess in enumerate(guesses):
+    if guess == true[place]:
+      assert sum(other == place for other, _ in asked) <= 2
