@@ -41,6 +41,14 @@ def sentiment140_takes_sides(row: Mapping[str, Any]) -> bool:
   return row['polarity'] != _NEUTRAL
 
 
+def sst2(row: Mapping[str, Any]) -> dict[str, Any]:
+  """SST-2 (Socher et al., 2013): `sentence` and `label`.
+
+  In GLUE's files nearly every sentence of the train split ends in a space.
+  """
+  return {'sentence': row['sentence'].strip(), 'label': row['label']}
+
+
 def yelp_polarity_reviews(row: Mapping[str, Any]) -> dict[str, Any]:
   r"""Yelp polarity (Zhang et al., 2015): `text` and `label`.
 

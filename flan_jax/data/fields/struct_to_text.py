@@ -89,14 +89,15 @@ def web_nlg(row: Mapping[str, Any]) -> dict[str, Any]:
   In the rows a fact is one text, 'Old_Mill | openingYear | "1902"'.
 
   Returns:
-    `triples`, all of them in one line, commas within and semicolons between
-    them; `triple_lines`, one a line, its parts still between bars; `target`
-    and `references` as for `common_gen`.
+    `triples`, all of them in one line with semicolons between them, and
+    `triple_lines`, one a line; in both, a fact's parts stand between bars, as
+    values hold commas ('Westport, Norland'). `target` and `references` as for
+    `common_gen`.
   """
-  triples = [_web_nlg_triple(text) for text in row['input']]
+  triples = [' | '.join(_web_nlg_triple(text)) for text in row['input']]
   return {
-      'triples': '; '.join(', '.join(triple) for triple in triples),
-      'triple_lines': '\n'.join(' | '.join(triple) for triple in triples),
+      'triples': '; '.join(triples),
+      'triple_lines': '\n'.join(triples),
       **_sentences(row),
   }
 

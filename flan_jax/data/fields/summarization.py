@@ -36,6 +36,7 @@ _DATELINE = re.compile(
 )
 _TAG = re.compile(r'</?[A-Za-z][^<>]*>')
 _BLANK_LINES = re.compile(r'[^\S\n]*\n\s*')
+_MANY_BREAKS = re.compile(r'\n{3,}')
 _SPACES = re.compile(r'[^\S\n]+')
 # Gigaword and the Penn Treebank write brackets and quotes so.
 _TREEBANK = {
@@ -57,9 +58,15 @@ _MOST_OPINIONS = 10
 
 
 def aeslc(row: Mapping[str, Any]) -> dict[str, Any]:
-  """AESLC (Zhang and Tetreault, 2019): `body` and `subject`, a line each."""
+  """AESLC (Zhang and Tetreault, 2019): an e-mail.
+
+  Returns:
+    `body`, with its lines and paragraphs (the released FLAN makes one line of
+    it; here the greeting, lists and signature stay where they were written);
+    `subject`, in one line.
+  """
   return {
-      'body': common.one_line(row['email_body']),
+      'body': _paragraphs(row['email_body']),
       'subject': common.one_line(row['subject_line']),
   }
 
@@ -212,6 +219,12 @@ def ag_news(row: Mapping[str, Any]) -> dict[str, Any]:
 def _lines(text: str) -> str:
   """The text without empty lines and stray spaces."""
   return _SPACES.sub(' ', _BLANK_LINES.sub('\n', text.strip()))
+
+
+def _paragraphs(text: str) -> str:
+  """The text line by line, with at most one empty line between two others."""
+  lines = '\n'.join(map(common.one_line, text.splitlines()))
+  return _MANY_BREAKS.sub('\n\n', lines).strip()
 
 
 def _plain(text: str) -> str:

@@ -40,5 +40,7 @@ def test_qqp_quotes(raw, expected):
 def test_stsb_scores_are_whole_numbers(score, label):
   row = {'sentence1': 'A', 'sentence2': 'B', 'label': score, 'idx': 3}
   found = paraphrase.stsb(row)
+  scores = found.pop('scores')
   assert found == {'sentence1': 'A', 'sentence2': 'B', 'label': label}
+  assert scores[0] == str(label) and float(scores[-1]) == pytest.approx(score)
   assert isinstance(found['label'], int)

@@ -10,6 +10,12 @@ def test_imdb_line_breaks():
   assert found == {'text': 'Good.\n\nVery\ngood.\n', 'label': 1}
 
 
+def test_sst2_has_no_spaces_at_its_ends():
+  row = {'sentence': 'a dull film . ', 'label': 0, 'idx': 3}
+  found = sentiment.sst2(row)
+  assert found == {'sentence': 'a dull film .', 'label': 0}
+
+
 def _tweet(polarity, text='Rain again'):
   return {
       'polarity': polarity,

@@ -111,8 +111,8 @@ def test_web_nlg():
   }
   assert struct_to_text.web_nlg(row) == {
       'triples': (
-          'Aarhus Airport, city served, Aarhus, Denmark; Aarhus Airport, runway'
-          ' name, 10L/28R'
+          'Aarhus Airport | city served | Aarhus, Denmark; Aarhus Airport |'
+          ' runway name | 10L/28R'
       ),
       'triple_lines': (
           'Aarhus Airport | city served | Aarhus, Denmark\n'

@@ -12,10 +12,13 @@ import pytest
 _TEXT = 'The (old) bridge opened -- at last -- on 3 May 2011. It cost a lot.'
 
 
-def test_aeslc_is_one_line():
-  row = {'email_body': 'Hi,\n  all.\nBye\n', 'subject_line': ' Lunch\n'}
+def test_aeslc_keeps_lines_and_paragraphs():
+  row = {
+      'email_body': '\n Hi,\n  all  of you.\n\t\n\n\nA &amp; B\r\nBye\n',
+      'subject_line': ' Lunch\n',
+  }
   assert summarization.aeslc(row) == {
-      'body': 'Hi, all. Bye',
+      'body': 'Hi,\nall of you.\n\nA & B\nBye',
       'subject': 'Lunch',
   }
   assert common.has_texts(row)
