@@ -183,17 +183,21 @@ class _Sheet:
   def numbers(self) -> tuple[list[float], list[float]]:
     """The numbers that are right and that were said, if only in words around.
 
+    Of several references the last one counts, so that a declaration can put
+    an exact number after the rounded one that models are to write.
+
     Raises:
-      UserError: An example's target is no number.
+      UserError: That reference holds no number.
     """
     targets = []
     said = []
     for example, answer in zip(self._examples, self._answers, strict=True):
-      target = correlation.only_number(example.targets)
+      expected = accepted(example)[-1]
+      target = correlation.only_number(expected)
       if target is None:
         raise errors.UserError(
             f"'{example.task}': row {example.row_id}: targets:"
-            f' {example.targets[:60]!r} holds no single number, so it has no'
+            f' {expected[:60]!r} holds no single number, so it has no'
             ' correlation; choose another metric'
         )
       written = correlation.only_number(answer.text)

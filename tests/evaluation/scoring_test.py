@@ -5,6 +5,7 @@ from flan_jax.data import examples
 from flan_jax.data import specs
 from flan_jax.evaluation import metrics
 from flan_jax.evaluation import scoring
+import numpy as np
 import pytest
 
 
@@ -100,6 +101,22 @@ def test_numbers_are_compared_as_numbers():
     # 0, 2, 5 against three numbers in even steps: 5 / sqrt(2 * 38 / 3).
     assert got['pearson'] == pytest.approx(500 / (2 * 38 / 3) ** 0.5)
     assert got['spearman'] == pytest.approx(100)
+
+
+def test_the_exact_number_counts():
+  scale = ['1', '2', '3']
+  asked = [
+      _example(scale[i], scale, i, (scale[i], exact))
+      for i, exact in enumerate(('1.3', '1.6', '3'))
+  ]
+  got = scoring.score(
+      asked,
+      [scoring.Answer(text, i) for i, text in enumerate(scale)],
+      ['pearson'],
+      'rank',
+  )
+  expected = 100 * np.corrcoef([1.3, 1.6, 3.0], [1, 2, 3])[0, 1]
+  assert got['pearson'] == pytest.approx(expected)
 
 
 def test_a_target_without_a_number_is_told():
