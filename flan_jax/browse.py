@@ -1,4 +1,4 @@
-"""Looking at data: `flan-jax tasks`, `show`, `prepare`, `vocabulary`.
+"""Looking at data: `flan-jax tasks`, `show`, `vocabulary`.
 
 flan-jax tasks sentiment
 flan-jax show rte:template_3 -n 1
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import dataclasses
 import itertools
 import json
-import sys
 import textwrap
 import time
 from typing import Any
@@ -22,7 +21,6 @@ from flan_jax.data import examples as examples_lib
 from flan_jax.data import listing
 from flan_jax.data import mixtures as mixtures_lib
 from flan_jax.data import sample_rows
-from flan_jax.data import specs
 from flan_jax.data import tasks as tasks_lib
 import tqdm
 
@@ -57,7 +55,9 @@ def tasks(args: argparse.Namespace) -> int:
       [row for row in datasets if 'error' not in row], bool(args.pattern)
   )
   _print_mixtures([row for row in mixtures if 'error' not in row])
-  if any(row.get('state') == 'missing' for row in datasets):
+  if any(
+      row.get('state') not in (None, 'prepared', 'here') for row in datasets
+  ):
     print('Where data is missing, `flan-jax check NAME` says what to run.\n')
   for row in broken:
     print(f'{row["name"]}: {row["error"]}')
@@ -206,64 +206,6 @@ def _where(text: str, back: str) -> str:
   place = next(i for i, (a, b) in enumerate(pairs) if a != b)
   first, second = (t[place : place + 8] for t in (text, back))
   return f'from character {place + 1}, {first!r} has become {second!r}'
-
-
-def prepare(args: argparse.Namespace) -> int:
-  """Reads datasets into the row store; returns the exit code (2: some failed).
-
-  A mixture's held-out datasets are read as well: evaluation wants them.
-
-  Raises:
-    UserError: A name is unknown.
-  """
-  access = access_lib.Access.from_args(args)
-  found = listing.members(access.catalogue, args.names, with_held_out=True)
-  datasets = {task.dataset.name: task.dataset for task in found}
-  lines, failures = [], []
-  with tqdm.tqdm(total=len(datasets), unit='dataset', disable=None) as bar:
-
-    def progress(name: str, split: str, count: int) -> None:
-      bar.set_postfix_str(f'{name} {split} {count:,} rows')
-
-    for name, dataset in datasets.items():
-      bar.set_postfix_str(name)
-      started = time.perf_counter()
-      try:
-        manifest = access.store.prepare(
-            dataset, force=args.force, progress=progress
-        )
-      except errors.UserError as error:
-        failures.append(f'{name}: {error}')
-      else:
-        seconds = time.perf_counter() - started
-        lines.append(_prepared(name, manifest.splits, seconds))
-      bar.update()
-  if lines:
-    width = max(len(line[0]) for line in lines)
-    print(
-        _prepared_line('dataset', ['train', 'valid.', 'test', 'MB', 's'], width)
-    )
-    for name, *cells in lines:
-      print(_prepared_line(name, cells, width))
-  for failure in failures:
-    print(failure, file=sys.stderr)
-  return 2 if failures else 0
-
-
-def _prepared(name: str, splits: Any, seconds: float) -> list[str]:
-  counts = [
-      f'{splits[split].rows:,}' if split in splits else '-'
-      for split in specs.SPLITS
-  ]
-  size = sum(split.bytes for split in splits.values()) / 1e6
-  skipped = sum(split.skipped for split in splits.values())
-  note = [f'{skipped:,} broken rows skipped'] if skipped else []
-  return [name, *counts, f'{size:.1f}', f'{seconds:.1f}', *note]
-
-
-def _prepared_line(name: str, cells: Sequence[str], width: int) -> str:
-  figures = ''.join(f'{cell:>10}' for cell in cells[:5])
-  return '  '.join([f'{name:<{width}}{figures}', *cells[5:]])
 
 
 def vocabulary(args: argparse.Namespace) -> int:

@@ -84,6 +84,14 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
       default='raise',
       help='what to do with a broken row: stop, or skip and count it',
   )
+  group.add_argument(
+      '--first_rows',
+      action='store_true',
+      help=(
+          'where a dataset has more rows than its limit, keep the first ones,'
+          ' as the released FLAN code does, and not a sample'
+      ),
+  )
 
 
 def _gin_arguments(
@@ -270,8 +278,13 @@ def _prepare(commands) -> None:
   parser.add_argument(
       '--force', action='store_true', help='read again what is stored already'
   )
+  parser.add_argument(
+      '--download',
+      action='store_true',
+      help='let TFDS fetch what is not here, into --tfds_data_dir',
+  )
   _data_arguments(parser)
-  parser.set_defaults(run='flan_jax.browse:prepare')
+  parser.set_defaults(run='flan_jax.preparation:main')
 
 
 def _check(commands) -> None:

@@ -288,7 +288,7 @@ def test_check_says_what_to_run_for_what_is_missing(run, folder):
   assert code == 0
   assert 'missing   ' in out and "'mood.jsonl' is not there" in out
   code, out, _ = run('check', 'rte', '--tfds_data_dir=/nowhere')
-  assert code == 0 and 'tfds.load(' in out
+  assert code == 0 and '`flan-jax prepare rte --download' in out
 
 
 def test_check_of_all_goes_on_past_mistakes(run, folder):

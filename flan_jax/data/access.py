@@ -32,7 +32,8 @@ class Access:
 
     Args:
       args: With `imports`, `mixtures`, `cache_dir`, `tfds_data_dir`,
-        `data_dir` and `on_error`, as the command line parses them.
+        `data_dir`, `on_error` and `first_rows`, as the command line parses
+        them.
 
     Raises:
       UserError: A module of `imports` or a path of `mixtures` is not there, or
@@ -46,6 +47,7 @@ class Access:
         tfds_data_dir=args.tfds_data_dir,
         data_dir=args.data_dir,
         on_error=args.on_error,
+        first_rows=args.first_rows,
     )
     catalogue = catalogue_lib.Catalogue(args.mixtures or [])
     # The user's modules have imported SeqIO if they register its tasks; for

@@ -21,6 +21,7 @@ from flan_jax.data import preparing
 from flan_jax.data import sources
 from flan_jax.data import specs
 from flan_jax.data.sources import base
+from flan_jax.data.sources import tfds
 
 # Options that tell people where to get data; they change no rows.
 _NOTES = ('download', 'manual', 'obtain')
@@ -164,6 +165,20 @@ class View:
     except errors.UserError:
       return False
 
+  def other_version(self, version: str) -> str:
+    """Returns a remark on rows of another version than the declared one.
+
+    Args:
+      version: Of the rows; '' where sources have none.
+
+    Returns:
+      '' if it is the declared one, or none is.
+    """
+    wanted = tfds.declared_version(self.dataset.source)
+    if not wanted or version == wanted:
+      return ''
+    return f' (version {version}, where {wanted} is declared)'
+
   @property
   def _home(self) -> pathlib.Path:
     name = re.sub(r'[^\w.-]', '_', self.dataset.name)
@@ -285,7 +300,11 @@ def _status_here(view: View, splits: Sequence[str]) -> Status:
   ]
   if len(counts) == len(splits):
     folder = next(found[0] for found in stored.values() if found).parent
-    return Status('prepared', f'{", ".join(counts)} rows in {folder}')
+    version = next(found[1].version for found in stored.values() if found)
+    return Status(
+        'prepared',
+        f'{", ".join(counts)} rows in {folder}{view.other_version(version)}',
+    )
   places = {
       place
       for split in splits
@@ -294,8 +313,9 @@ def _status_here(view: View, splits: Sequence[str]) -> Status:
   }
   return Status(
       'here',
-      f'{", ".join(sorted(places))}; `flan-jax prepare {view.dataset.name}`'
-      ' reads it now, otherwise its first use does',
+      f'{", ".join(sorted(places))}{view.other_version(view.source.version)};'
+      f' `flan-jax prepare {view.dataset.name}` reads it now, otherwise its'
+      ' first use does',
   )
 
 

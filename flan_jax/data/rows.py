@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import os
 import pathlib
 
+from absl import logging
 from flan_jax import errors
 from flan_jax import paths
 from flan_jax.data import locating
@@ -22,6 +23,7 @@ from flan_jax.data import preparing
 from flan_jax.data import reader
 from flan_jax.data import specs
 from flan_jax.data.sources import base
+from flan_jax.data.sources import tfds_download
 
 Manifest = manifest_lib.Manifest
 Rows = reader.Rows
@@ -50,6 +52,7 @@ class RowStore:
         else pathlib.Path(cache_dir).expanduser()
     )
     self._settings = settings or SourceSettings()
+    self._noted: set[str] = set()
 
   def open(self, dataset: specs.Dataset, split: str) -> Rows:
     """Returns the rows of a split; reads the source if they are not stored.
@@ -65,6 +68,7 @@ class RowStore:
     if found is None:
       manifest = self._prepare(view, [split])[split]
       found = view.folder(split, manifest.fingerprint), manifest
+    self._note_version(view, found[1])
     rows = Rows(view.dataset, split, *found)
     rows.check()
     return rows
@@ -102,6 +106,8 @@ class RowStore:
       for split in missing:
         folder = view.folder(split, found[split].fingerprint)
         Rows(view.dataset, split, folder, found[split]).check()
+    for manifest in found.values():
+      self._note_version(view, manifest)
     return Manifest(dataset.name, {split: found[split] for split in names})
 
   def status(
@@ -135,6 +141,30 @@ class RowStore:
         if not status.usable:
           found[dataset.name] = dataset, status
     return list(found.values())
+
+  def download(self, dataset: specs.Dataset) -> None:
+    """Lets TFDS fetch a dataset that is not here, with its own progress.
+
+    Raises:
+      UserError: TFDS is none of its sources, or cannot fetch it.
+    """
+    views = self._views(dataset)
+    states = [
+        (locating.status([view], list(dataset.splits)), view)
+        for view in views
+        if view.dataset.source.kind == "tfds"
+    ]
+    for state in ("downloadable", "manual"):
+      for status, view in states:
+        if status.state == state:
+          tfds_download.fetch(view.dataset, self._settings)
+          return
+    details = "; or ".join(
+        locating.status([view], list(dataset.splits)).detail for view in views
+    )
+    raise errors.UserError(
+        f"dataset '{dataset.name}' is nothing that TFDS could fetch: {details}"
+    )
 
   def _views(self, dataset: specs.Dataset) -> list[locating.View]:
     return [
@@ -170,7 +200,25 @@ class RowStore:
     for split in splits:
       fingerprint = view.fingerprint(split)
       targets[split] = view.folder(split, fingerprint), fingerprint
-    return view.preparer().store(targets, progress, replace)
+    try:
+      return view.preparer().store(targets, progress, replace)
+    except errors.UserError as error:
+      remark = view.other_version(view.source.version)
+      if not remark:
+        raise
+      raise errors.UserError(f"{error}{remark}") from error
+
+  def _note_version(
+      self, view: locating.View, manifest: manifest_lib.SplitManifest
+  ) -> None:
+    """Says once that the rows are of another version than the declared one."""
+    remark = view.other_version(manifest.version)
+    note = (
+        f"{view.dataset.name}: the rows are those of {manifest.place}{remark}"
+    )
+    if remark and note not in self._noted:
+      self._noted.add(note)
+      logging.warning("%s", note)
 
 
 def _check_split(dataset: specs.Dataset, split: str) -> None:

@@ -27,6 +27,7 @@ def _args(**kwargs):
       'tfds_data_dir': None,
       'data_dir': None,
       'on_error': 'raise',
+      'first_rows': False,
   }
   return argparse.Namespace(**(values | kwargs))
 

@@ -103,6 +103,7 @@ def opened(module, tmp_path):
           tfds_data_dir=None,
           data_dir=None,
           on_error='raise',
+          first_rows=False,
       )
   )
 
@@ -229,6 +230,7 @@ def _declared(module, tmp_path, name):
           tfds_data_dir=None,
           data_dir=None,
           on_error='raise',
+          first_rows=False,
       )
   )
 

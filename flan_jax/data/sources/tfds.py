@@ -2,11 +2,14 @@
 
 The folder that TFDS wrote is read as it is: no download, no dataset code, no
 checksum. Where it is and how many rows it has is known without TensorFlow,
-which is imported when rows are read.
+which is imported when rows are read. Where another version is prepared than the
+declared one, the newest that has the splits and fields that are declared is
+used; the row store says so.
 """
 
 from collections.abc import Iterator
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -17,9 +20,12 @@ import tempfile
 from typing import Any
 
 from flan_jax import errors
+from flan_jax.data import row_paths
 from flan_jax.data import row_types
 from flan_jax.data import specs
+from flan_jax.data import splits
 from flan_jax.data.sources import base
+from flan_jax.data.sources import tfds_features
 
 _NAME = re.compile(
     r'(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?'
@@ -52,6 +58,7 @@ class Tfds:
     self._name = name
     self._parts = match.groupdict()
     self._data_dir = data_dir(settings)
+    self._named_dir = bool(settings.tfds_data_dir)
     self._found: tuple[pathlib.Path, dict[str, int]] | None = None
 
   @property
@@ -68,7 +75,7 @@ class Tfds:
   def locate(self, split: str) -> str:
     folder = self._folder()
     for module in ('tensorflow', 'tensorflow_datasets'):
-      if importlib.util.find_spec(module) is None:
+      if not _is_installed(module):
         raise _not_installed(self._where, f"there is no '{module}'")
     return str(folder)
 
@@ -111,12 +118,7 @@ class Tfds:
   def _read(self) -> tuple[pathlib.Path, dict[str, int]]:
     if self._found is None:
       folder = self._search()
-      info = json.loads((folder / 'dataset_info.json').read_text())
-      counts = {
-          split['name']: sum(int(n) for n in split.get('shardLengths', []))
-          for split in info.get('splits', [])
-      }
-      self._found = folder, counts
+      self._found = folder, _read_counts(folder)
     return self._found
 
   def _search(self) -> pathlib.Path:
@@ -137,22 +139,89 @@ class Tfds:
     versions = sorted(
         (path.parent.name for path in folder.glob('*/dataset_info.json')),
         key=_version_key,
+        reverse=True,
     )
-    wanted = self._parts['version']
-    if not versions or (wanted and wanted not in versions):
-      there = f'only {", ".join(versions)}' if versions else 'none'
-      raise self._missing(
-          f"has no version {wanted or ''} of '{folder.name}' prepared (there"
-          f' is {there})'
-      )
-    return folder / (wanted or versions[-1])
+    wanted = self._parts['version'] or (versions[0] if versions else '')
+    if wanted in versions:
+      return folder / wanted
+    misfits = []
+    for version in versions:
+      misfit = self._misfit(folder / version)
+      if not misfit:
+        return folder / version
+      misfits.append(f'{version} does not fit ({misfit})')
+    raise self._missing(
+        f"has no version {wanted or ''} of '{folder.name}' prepared, and"
+        f' {"; ".join(misfits) or "no other"}'
+    )
 
-  def _missing(self, what: str) -> errors.UserError:
-    code = f'tfds.load({self._name!r}, data_dir={str(self._data_dir)!r})'
-    return errors.UserError(
-        f'{self._where}: {self._data_dir} {what}: prepare it with TFDS, {code},'
-        ' or name another folder with --tfds_data_dir=DIR'
+  def _misfit(self, folder: pathlib.Path) -> str:
+    """Returns why another version than the declared one cannot be used.
+
+    What a function of the fields needs is only known when it meets rows.
+    """
+    try:
+      types = tfds_features.row_type(folder)[1]
+      counts = _read_counts(folder)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+      return f'it cannot be read: {error}'
+    dataset = self._dataset
+    resolver = splits.Resolver(
+        own=dataset.splits,
+        is_split=counts.__contains__,
+        count=counts.__getitem__,
+        unknown=lambda name: errors.UserError(f"there is no split '{name}'"),
+        where=self._where,
     )
+    try:
+      for expression in dataset.splits.values():
+        resolver.names(expression)
+      for name, path in dataset.row_paths.items():
+        row_paths.getter(name, path, types, raw=True)
+    except (row_paths.NoPath, errors.UserError) as error:
+      return str(error)
+    return ''
+
+  def _missing(self, what: str) -> base.Missing:
+    dataset, options = self._dataset, self._dataset.source.options
+    command = f'`flan-jax prepare {dataset.name} --download'
+    if self._named_dir:
+      command += f' --tfds_data_dir={self._data_dir}'
+    known = [options.get('download', '')]
+    if dataset.licence:
+      known.append(f'licence: {dataset.licence}')
+    facts = '; '.join(filter(None, known))
+    fix = f'{command}` has TFDS fetch it' + (f' ({facts})' if facts else '')
+    manual = options.get('manual', '')
+    if manual:
+      fix = f'{manual.rstrip(".")}; then {command}` has TFDS read it'
+      fix += f' ({facts})' if facts else ''
+    detail = f'{self._data_dir} {what}: {fix}'
+    return base.Missing(
+        f'{self._where}: {detail}, or name another folder with'
+        ' --tfds_data_dir=DIR',
+        state='manual' if manual else 'downloadable',
+        detail=detail,
+    )
+
+
+def declared_version(source: specs.Source) -> str:
+  """Returns the version that a declaration asks for; '' if it asks for none."""
+  return source.where.partition(':')[2] if source.kind == 'tfds' else ''
+
+
+def _read_counts(folder: pathlib.Path) -> dict[str, int]:
+  """Returns the rows of each split."""
+  info = json.loads((folder / 'dataset_info.json').read_text())
+  return {
+      split['name']: sum(int(n) for n in split.get('shardLengths', []))
+      for split in info.get('splits', [])
+  }
+
+
+@functools.cache
+def _is_installed(module: str) -> bool:
+  return importlib.util.find_spec(module) is not None
 
 
 def data_dir(settings: base.SourceSettings) -> pathlib.Path:

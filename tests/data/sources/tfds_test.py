@@ -1,5 +1,6 @@
 """Prepared TFDS directories: read as they are, and said what is missing."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -128,27 +129,54 @@ def test_slices_are_those_of_tfds(shared, cache):
     [
         (
             'super_glue/cb:1.0.2',
-            "no config 'cb' of 'super_glue' (there is rte)",
+            "has no config 'cb' of 'super_glue' (there is rte)",
         ),
         (
             'super_glue/rte:1.0.3',
-            "no version 1.0.3 of 'rte' prepared (there is only 1.0.2)",
+            (
+                "has no version 1.0.3 of 'rte' prepared, and 1.0.2 does not fit"
+                " ('text': there is no 'text'. There: hypothesis, idx, label,"
+                ' prem'
+            ),
         ),
         ('anli/r1:0.1.0', "holds no 'anli' (there is bool_q, cosmos_qa, gem, "),
     ],
 )
 def test_what_is_not_in_the_folder_is_named(shared, name, message):
   folder = shared / 'tfds'
+  dataset = dataclasses.replace(
+      _dataset(name), fields={'text': 'text'}, licence='CC0'
+  )
+  settings = base.SourceSettings(tfds_data_dir=str(folder))
   with pytest.raises(errors.UserError) as caught:
-    _source(folder, name).count('train')
+    tfds.Tfds(dataset, settings).count('train')
   text = str(caught.value)
-  assert message in text and str(folder) in text and '\n' not in text
-  assert f"tfds.load('{name}', data_dir='{folder}')" in text
-  assert '--tfds_data_dir=DIR' in text
-  status = rows_lib.RowStore(
-      '/nowhere', rows_lib.SourceSettings(tfds_data_dir=str(folder))
-  ).status(_dataset(name))
-  assert (status.state, status.detail) == ('missing', text)
+  assert '\n' not in text
+  assert text.startswith(f'dataset toy: source: {folder} {message}')
+  command = f'flan-jax prepare toy --download --tfds_data_dir={folder}'
+  assert f'`{command}` has TFDS fetch it (licence: CC0)' in text
+  status = rows_lib.RowStore('/nowhere', settings).status(dataset)
+  assert status.state == 'downloadable'
+  assert status.detail in text and command in status.detail
+
+
+def test_files_that_a_person_has_to_get(tmp_path):
+  dataset = dataclasses.replace(
+      _dataset('newsroom:1.0.0'),
+      source=specs.Source(
+          kind='tfds',
+          where='newsroom:1.0.0',
+          options={'manual': 'ask at the door, put it there.'},
+      ),
+  )
+  settings = base.SourceSettings(tfds_data_dir=str(tmp_path))
+  status = rows_lib.RowStore('/nowhere', settings).status(dataset)
+  assert status.state == 'manual' and not status.usable
+  assert status.detail == (
+      f"{tmp_path} holds no 'newsroom' (it is empty): ask at the door, put it"
+      ' there; then `flan-jax prepare toy --download'
+      f' --tfds_data_dir={tmp_path}` has TFDS read it'
+  )
 
 
 def test_a_folder_that_is_not_there(tmp_path):
