@@ -90,7 +90,9 @@ def summarize(tasks: Sequence[TaskScores]) -> dict[str, Any]:
     standard deviation over templates and 95% interval of the main value),
     'clusters' (mean over datasets and interval, for each cluster and group),
     and 'headline' (by group: the mean over datasets of accuracy and exact
-    match, and of either alone, each with its interval).
+    match, and of either alone, each with its interval). 'leads' are intervals
+    of the tuned mean less another's: systems answer the same resamples, so
+    these are narrower than either mean's own.
   """
   systems = list(tasks[0].scores)
   rows = [
@@ -211,6 +213,11 @@ def _means(
       'intervals': {
           system: _interval(replicates)
           for system, (_, replicates) in means.items()
+      },
+      'leads': {
+          system: _interval(means['tuned'][1] - replicates)
+          for system, (_, replicates) in means.items()
+          if 'tuned' in means and system != 'tuned'
       },
   }
 

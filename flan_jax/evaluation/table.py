@@ -47,19 +47,20 @@ def render(results: Mapping[str, Any]) -> str:
 
 
 def headline(results: Mapping[str, Any]) -> str:
-  """Returns the headline as a line for each group: the tuned model's lead."""
+  """Returns the headline of each group: the tuned model's lead, in lines."""
   lines = []
   for group, parts in results['headline'].items():
-    scores = dict(parts['all']['scores'])
+    means = parts['all']
+    scores = dict(means['scores'])
     tuned = scores.pop('tuned')
-    interval = _interval(parts['all']['intervals']['tuned'])
-    others = ', '.join(
-        f'{system} {score:.1f} ({tuned - score:+.1f})'
-        for system, score in scores.items()
-    )
-    lines.append(
-        f'{summary.GROUPS[group]}:\n  tuned {tuned:.1f}{interval}, {others}'
-    )
+    lines.append(f'{summary.GROUPS[group]}:')
+    around = _interval(means['intervals']['tuned'])
+    lines.append(f'  {"tuned":<9}{tuned:5.1f}{around}')
+    for system, score in scores.items():
+      around = _interval(means['leads'][system])
+      lines.append(
+          f'  {system:<9}{score:5.1f}, {tuned - score:+.1f}{around} for tuned'
+      )
   return '\n'.join(lines)
 
 

@@ -302,3 +302,17 @@ def test_a_metric_that_cannot_be_computed_is_told_first(questions, monkeypatch):
     protocol.read(
         plan.items([tasks.create(other)], []), None, protocol.Rendering()
     )
+
+
+def test_the_headline_is_the_lead(evaluated):
+  lines = table.headline(evaluated.results).splitlines()
+  assert max(map(len, lines)) <= 80
+  group, tuned, untuned, majority = lines[:4]
+  assert group == 'Held-out templates of trained datasets:'
+  parts = evaluated.results['headline']['held_out_template']['all']
+  assert tuned.split()[:2] == ['tuned', f'{parts["scores"]["tuned"]:.1f}']
+  for line, system in ((untuned, 'untuned'), (majority, 'majority')):
+    lead = parts['scores']['tuned'] - parts['scores'][system]
+    low, high = parts['leads'][system]
+    assert low <= lead <= high
+    assert line.endswith(f'{lead:+.1f} [{low:.1f}, {high:.1f}] for tuned')

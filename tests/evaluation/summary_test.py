@@ -74,6 +74,7 @@ def test_templates_then_datasets_then_clusters():
           'tuned': pytest.approx([100 / 3 - 9.5, 100 / 3 + 9.5]),
           'majority': pytest.approx([10, 10]),
       },
+      'leads': {'majority': pytest.approx([70 / 3 - 9.5, 70 / 3 + 9.5])},
   }
   assert parts['rank']['scores']['tuned'] == 70.0
   assert parts['generate']['scores']['tuned'] == 15.0
@@ -107,3 +108,13 @@ def test_a_task_as_json_has_intervals_for_replicates():
       'accuracy': pytest.approx([50.5, 69.5]),
       'rougeL': pytest.approx([35.5, 54.5]),
   }
+
+
+def test_a_lead_is_that_of_paired_resamples():
+  """What is hard for both makes the lead no less certain."""
+  task = _task('a', 't', 'seen', 'rank', 60.0)
+  task.scores['majority']['accuracy'] = 50.0
+  task.replicates['majority']['accuracy'] = 50.0 + _AROUND
+  headline = summary.summarize([task])['headline']['seen']['all']
+  assert headline['leads'] == {'majority': pytest.approx([10.0, 10.0])}
+  assert headline['intervals']['majority'] == pytest.approx([40.5, 59.5])

@@ -83,7 +83,7 @@ def _headline(headline: Mapping[str, Any], systems: Mapping[str, str]) -> str:
   """A tile for each group: the tuned model large, the others below."""
   tiles: list[str] = []
   for group, parts in headline.items():
-    scores = parts['all']['scores']
+    scores, leads = parts['all']['scores'], parts['all']['leads']
     tuned = scores['tuned']
     around = _interval(parts['all']['intervals']['tuned'])
     rows = [f'<div><dt>95% interval</dt><dd>{around}</dd></div>']
@@ -93,7 +93,8 @@ def _headline(headline: Mapping[str, Any], systems: Mapping[str, str]) -> str:
       difference = tuned - scores[system]
       rows.append(
           f'<div><dt>{name}</dt><dd>{scores[system]:.1f} <span'
-          f' class="delta">({difference:+.1f} for tuned)</span></dd></div>'
+          f' class="delta">({difference:+.1f} for tuned)'
+          f'<small>{_interval(leads[system])}</small></span></dd></div>'
       )
     for part, name in _HOW.items():
       if part in parts and len(parts) > 2:
@@ -276,7 +277,7 @@ def _method(results: Mapping[str, Any]) -> str:
           ' (of groups of rows where a metric scores these together), the same'
           ' for all templates and systems. They say what the choice of rows'
           ' does, not another training run; with a few dozen rows they are too'
-          ' narrow.'
+          ' narrow. Those under a difference are of the difference.'
       ),
       'Held out': (
           'A held-out template was never used in training; a held-out dataset'
