@@ -73,3 +73,14 @@ def test_importing_metrics_is_light():
       [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
   assert out.stdout.strip() == '[]'
+
+
+def test_the_page_explains_every_metric_and_value(root):
+  page = (root / 'docs/metrics.md').read_text()
+  rows = {
+      cells[1].strip(' `'): cells[2]
+      for cells in (line.split('|') for line in page.splitlines())
+      if len(cells) == 5
+  }
+  for name, metric in metrics.METRICS.items():
+    assert rows[name].replace('`', '').strip() == ', '.join(metric.values)
