@@ -8,7 +8,7 @@ nothing heavy; packages that a metric needs are loaded when it is computed.
 from collections.abc import Callable, Iterable
 import dataclasses
 import importlib.util
-from typing import Any, Literal
+from typing import Literal
 
 from flan_jax import errors
 from flan_jax.evaluation.metrics import bleu
@@ -132,8 +132,3 @@ def check_packages(names: Iterable[str]) -> None:
             f'metric {name}: needs the package {package}, which is not'
             f' installed: pip install {package}'
         )
-
-
-def compute(name: str, *columns: Any) -> dict[str, float]:
-  """Returns a metric's values; `Metric` says what it is called with."""
-  return METRICS[name].function(*columns).once()

@@ -5,6 +5,9 @@ import sys
 
 from flan_jax import errors
 from flan_jax.evaluation import metrics
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -48,6 +51,29 @@ def test_values_of_any_weights_are_numbers(name):
   once = tally.once()
   for value, numbers in found.items():
     assert numbers[2] == pytest.approx(once[value])
+
+
+_TEXTS = st.text(max_size=25)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [n for n, m in metrics.METRICS.items() if m.over in ('texts', 'answers')],
+)
+@settings(max_examples=40, deadline=None)
+@given(
+    cases=st.lists(
+        st.tuples(st.lists(_TEXTS, min_size=1, max_size=3), _TEXTS),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_any_text_can_be_scored(name, cases):
+  metric = metrics.METRICS[name]
+  groups = [] if metric.groups == 'never' else [range(len(cases))]
+  references, predictions = zip(*cases, strict=True)
+  values = metric.function(references, predictions, *groups).once()
+  assert all(0 <= value <= 100 + 1e-9 for value in values.values())
 
 
 def test_titles_say_what_is_unusual():
