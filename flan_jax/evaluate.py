@@ -22,6 +22,7 @@ from flan_jax import paths
 from flan_jax.checkpoints import runs
 from flan_jax.data import access as access_lib
 from flan_jax.data import catalogue as catalogue_lib
+from flan_jax.data import few_shot
 from flan_jax.data import listing
 from flan_jax.data import tasks as tasks_lib
 from flan_jax.evaluation import plan
@@ -54,6 +55,8 @@ class Eval:
     batch_size: Examples a batch.
     task_feature_lengths: Tokens of 'inputs' and 'targets'; by default the
       run's.
+    few_shot_layout: How exemplars stand before the query; by default the
+      run's.
     normalisation: 'sum': options compare by log-likelihood. 'mean': by
       log-likelihood per token.
     mesh: The devices.
@@ -69,6 +72,7 @@ class Eval:
   random_seed: int = 0
   batch_size: int = 64
   task_feature_lengths: dict[str, int] | None = None
+  few_shot_layout: few_shot.Layout | None = None
   normalisation: Literal['sum', 'mean'] = 'sum'
   mesh: partitioning.MeshConfig = partitioning.MeshConfig()
 
@@ -90,6 +94,10 @@ class Eval:
       configuration.whole_number('MAX_EXAMPLES', self.max_examples, 1)
     if self.task_feature_lengths is not None:
       configuration.feature_lengths(self.task_feature_lengths)
+    if self.few_shot_layout is not None:
+      configuration.instance(
+          'FEW_SHOT_LAYOUT', self.few_shot_layout, few_shot.Layout
+      )
     configuration.one_of(
         'Eval.normalisation', self.normalisation, ('sum', 'mean')
     )
@@ -119,6 +127,7 @@ def main(args: argparse.Namespace) -> int:
   """
   started = time.perf_counter()
   configuration.register(partitioning.MeshConfig)
+  configuration.register(few_shot.Layout, 'FewShotLayout')
   settings = configuration.load(
       args.gin_file, args.gin_bindings, args.gin_search_paths, entry=Eval
   ).settings
@@ -231,6 +240,8 @@ def _rendering(
       seed=settings.random_seed,
       vocabulary=runs.read_vocabulary(directory),
       lengths=settings.task_feature_lengths or run['lengths'],
+      layout=settings.few_shot_layout
+      or few_shot.Layout(**run.get('few_shot_layout', {})),
   )
 
 

@@ -23,6 +23,7 @@ from flan_jax import vocabularies
 from flan_jax.checkpoints import runs
 from flan_jax.data import access as access_lib
 from flan_jax.data import examples as examples_lib
+from flan_jax.data import few_shot
 from flan_jax.data import mixtures
 from flan_jax.data import tasks as tasks_lib
 from flan_jax.models import config as model_config
@@ -48,6 +49,8 @@ class Infer:
     max_examples: At most this many examples a task, the first ones.
     task_feature_lengths: Tokens of 'inputs' and 'targets'; by default the
       run's.
+    few_shot_layout: How exemplars stand before the query; by default the
+      run's.
     normalisation: 'sum': options compare by log-likelihood. 'mean': by
       log-likelihood per token.
     model: The model; by default the checkpoint's own.
@@ -61,6 +64,7 @@ class Infer:
   batch_size: int = 32
   max_examples: int | None = None
   task_feature_lengths: dict[str, int] | None = None
+  few_shot_layout: few_shot.Layout | None = None
   normalisation: Literal['sum', 'mean'] = 'sum'
   model: model_config.EncoderDecoderConfig | None = None
   mesh: partitioning.MeshConfig = partitioning.MeshConfig()
@@ -75,6 +79,10 @@ class Infer:
       configuration.whole_number('MAX_EXAMPLES', self.max_examples, 1)
     if self.task_feature_lengths is not None:
       configuration.feature_lengths(self.task_feature_lengths)
+    if self.few_shot_layout is not None:
+      configuration.instance(
+          'FEW_SHOT_LAYOUT', self.few_shot_layout, few_shot.Layout
+      )
     configuration.one_of(
         'Infer.normalisation', self.normalisation, ('sum', 'mean')
     )
@@ -102,16 +110,20 @@ def main(args: argparse.Namespace) -> int:
       partitioning.MeshConfig,
   ):
     configuration.register(configurable)
+  configuration.register(few_shot.Layout, 'FewShotLayout')
   settings = configuration.load(
       args.gin_file, args.gin_bindings, args.gin_search_paths, entry=Infer
   ).settings
   directory, step = runs.locate(settings.checkpoint_path)
+  facts = runs.read(directory)
   run = _Run(
       settings=settings,
       access=access_lib.Access.from_args(args),
       checkpoint=runs.step_path(directory, step),
       vocabulary=runs.read_vocabulary(directory),
-      lengths=settings.task_feature_lengths or runs.read(directory)['lengths'],
+      lengths=settings.task_feature_lengths or facts['lengths'],
+      layout=settings.few_shot_layout
+      or few_shot.Layout(**facts.get('few_shot_layout', {})),
   )
   tasks = run.tasks()
 
@@ -128,6 +140,7 @@ def main(args: argparse.Namespace) -> int:
           'max_examples': settings.max_examples,
           'task_feature_lengths': dict(run.lengths),
           'normalisation': settings.normalisation,
+          **run.layout_record(),
       },
   )
   waiting = _unfinished(output, tasks, args.overwrite)
@@ -151,6 +164,13 @@ class _Run:
   checkpoint: pathlib.Path
   vocabulary: vocabularies.Vocabulary
   lengths: dict[str, int]
+  layout: few_shot.Layout
+
+  def layout_record(self) -> dict[str, Any]:
+    """Returns what predictions depend on, where it is not the usual."""
+    if self.layout == few_shot.Layout():
+      return {}
+    return {'few_shot_layout': dataclasses.asdict(self.layout)}
 
   def tasks(self) -> list[tasks_lib.Task]:
     """Returns the tasks that the name stands for, with their rows stored.
@@ -217,6 +237,7 @@ class _Run:
         limit=self.settings.max_examples,
         vocabulary=self.vocabulary,
         lengths=self.lengths,
+        layout=self.layout,
     )
 
 

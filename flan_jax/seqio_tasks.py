@@ -28,6 +28,7 @@ from typing import Any
 
 from flan_jax import vocabularies
 from flan_jax.data import catalogue as catalogue_lib
+from flan_jax.data import few_shot
 from flan_jax.data import mixtures as mixtures_lib
 from flan_jax.data import rows
 from flan_jax.data import seqio_bridge
@@ -52,6 +53,7 @@ class Settings:
     data_dir: Where files of sources are looked for last.
     seed: Of templates, order, options and exemplars. SeqIO's own seeds play no
       part, so that every reader of a task sees the same examples.
+    few_shot_layout: How exemplars stand before the query.
   """
 
   vocabulary: str = dataclasses.field(
@@ -70,6 +72,7 @@ class Settings:
   tfds_data_dir: str | None = None
   data_dir: str | None = None
   seed: int = 0
+  few_shot_layout: few_shot.Layout = few_shot.Layout()  # noqa: RUF009
 
 
 class _Factory:
@@ -134,6 +137,7 @@ class _Factory:
             self._vocabulary,
             seed=self._settings.seed,
             cap=cap,
+            layout=self._settings.few_shot_layout,
         ),
         output_features=self._features,
         preprocessors=[

@@ -9,6 +9,7 @@ names.
 import argparse
 from concurrent import futures
 import contextlib
+import dataclasses
 import functools
 import pathlib
 import sys
@@ -24,6 +25,7 @@ from flan_jax import paths
 from flan_jax import vocabularies
 from flan_jax.checkpoints import runs
 from flan_jax.data import access as access_lib
+from flan_jax.data import few_shot
 from flan_jax.data import mixtures
 from flan_jax.models import config as model_config
 from flan_jax.training import optimizers
@@ -83,6 +85,7 @@ def load(
       schedules.Rsqrt,
   ):
     configuration.register(configurable)
+  configuration.register(few_shot.Layout, 'FewShotLayout')
   return configuration.load(
       files, bindings, search_paths, entry=settings_lib.Train
   )
@@ -290,6 +293,7 @@ class _Run:
         seed=self._settings.random_seed,
         pack=self._settings.pack,
         workers=self._settings.data_workers,
+        few_shot=self._settings.few_shot_layout,
     )
 
   def _evaluator(
@@ -320,6 +324,13 @@ class _Run:
   def _facts(self) -> dict[str, Any]:
     """Returns the settings that must not change while the run goes on."""
     facts = self._settings.by_name()
+    if not any(task.setting.shots for task, _ in self._mixture.members):
+      # Nothing depends on it.
+      facts = {
+          name: value
+          for name, value in facts.items()
+          if not name.startswith('FEW_SHOT_LAYOUT')
+      }
     facts['VOCABULARY.sha256'] = self._vocabulary.describe()['sha256']
     for task, _ in self._mixture.members:
       facts[f'MIXTURE_OR_TASK_NAME.{task.name}'] = (
@@ -370,6 +381,7 @@ class _Run:
         settings.vocabulary,
         {
             'lengths': dict(settings.task_feature_lengths),
+            'few_shot_layout': dataclasses.asdict(settings.few_shot_layout),
             'mixture': settings.mixture_or_task_name,
             'seed': settings.random_seed,
             'train_steps': settings.train_steps,

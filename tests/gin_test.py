@@ -8,6 +8,7 @@ from flan_jax import evaluate
 from flan_jax import partitioning
 from flan_jax import predict
 from flan_jax import train
+from flan_jax.data import few_shot
 from flan_jax.training import schedules
 import pytest
 
@@ -120,3 +121,16 @@ def test_a_run_file_lacks_only_what_it_must(name, entry, needed):
       configuration.load(
           [file], [other for other in flags if other != flag], [], entry=entry
       )
+
+
+def test_the_layout_of_exemplars_is_a_setting(tmp_path):
+  assert _load(tmp_path).few_shot_layout == few_shot.Layout()
+  settings = _load(
+      tmp_path, "FewShotLayout.between='###'", 'FewShotLayout.mixed=True'
+  )
+  assert settings.few_shot_layout == few_shot.Layout(between='###', mixed=True)
+  assert settings.by_name()['FEW_SHOT_LAYOUT.between'] == '###'
+  with pytest.raises(errors.UserError, match='FEW_SHOT_LAYOUT: .*Layout'):
+    _load(tmp_path, "FEW_SHOT_LAYOUT='###'")
+  with pytest.raises(errors.UserError, match='FEW_SHOT_LAYOUT: mixed is 1'):
+    _load(tmp_path, 'FewShotLayout.mixed=1')

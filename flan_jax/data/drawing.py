@@ -6,6 +6,7 @@ from flan_jax import errors
 from flan_jax import vocabularies
 from flan_jax.data import blocks
 from flan_jax.data import examples as examples_lib
+from flan_jax.data import few_shot
 from flan_jax.data import mixing
 from flan_jax.data import mixtures
 from flan_jax.data import tasks
@@ -24,6 +25,7 @@ def examples(
     seed: int = 0,
     vocabulary: vocabularies.Vocabulary | None = None,
     lengths: Mapping[str, int] | None = None,
+    layout: few_shot.Layout = few_shot.Layout(),  # noqa: B008
 ) -> Iterator[examples_lib.Example]:
   """Yields the first examples of the shuffled, mixed order of a split.
 
@@ -39,6 +41,7 @@ def examples(
     seed: Of the order and of all choices.
     vocabulary: Counts tokens, for exemplars to fit.
     lengths: 'inputs' is what they have to fit.
+    layout: How exemplars stand before the query.
 
   Raises:
     UserError: No member has the split, or rows cannot be had.
@@ -54,7 +57,13 @@ def examples(
   )
   renderers = [
       blocks.renderer(
-          task, reader, store, seed=seed, vocabulary=vocabulary, lengths=lengths
+          task,
+          reader,
+          store,
+          seed=seed,
+          vocabulary=vocabulary,
+          lengths=lengths,
+          layout=layout,
       )
       for (task, _), reader in zip(mixture.members, readers, strict=True)
   ]

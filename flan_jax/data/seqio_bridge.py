@@ -19,6 +19,7 @@ from flan_jax import vocabularies
 from flan_jax.data import blocks
 from flan_jax.data import catalogue as catalogue_lib
 from flan_jax.data import examples as examples_lib
+from flan_jax.data import few_shot
 from flan_jax.data import mixing
 from flan_jax.data import specs
 from flan_jax.data import tasks
@@ -54,6 +55,7 @@ class RenderedSource(seqio.DataSource):
       *,
       seed: int = 0,
       cap: int | None = None,
+      layout: few_shot.Layout = few_shot.Layout(),  # noqa: B008
   ):
     """Opens nothing yet.
 
@@ -63,6 +65,7 @@ class RenderedSource(seqio.DataSource):
       vocabulary: Counts tokens, so that exemplars fit.
       seed: Of all choices. SeqIO's own seeds play no part.
       cap: The most training examples in use.
+      layout: How exemplars stand before the query.
     """
     super().__init__(
         splits=tuple(task.dataset.splits), performs_internal_shuffling=True
@@ -72,6 +75,7 @@ class RenderedSource(seqio.DataSource):
     self._vocabulary = vocabulary
     self._seed = seed
     self._cap = cap
+    self._layout = layout
     self._epochs: int | None = 1
     self._lengths: Mapping[str, int] | None = None
 
@@ -149,6 +153,7 @@ class RenderedSource(seqio.DataSource):
         seed=self._seed,
         vocabulary=self._vocabulary if self._lengths else None,
         lengths=self._lengths,
+        layout=self._layout,
     )
     order = mixing.IndexMap(
         [self.task.name],

@@ -11,6 +11,7 @@ from typing import Any
 from flan_jax import vocabularies
 from flan_jax.data import blocks
 from flan_jax.data import examples as examples_lib
+from flan_jax.data import few_shot
 from flan_jax.data import tasks
 from flan_jax.data import templates
 from flan_jax.evaluation import metrics
@@ -45,6 +46,7 @@ class Rendering:
     seed: Chooses rows, exemplars and the order of random options.
     vocabulary: Counts tokens, for exemplars to fit.
     lengths: 'inputs' is what they have to fit.
+    layout: How exemplars stand before the query.
   """
 
   split: str = 'test'
@@ -52,6 +54,7 @@ class Rendering:
   seed: int = 0
   vocabulary: vocabularies.Vocabulary | None = None
   lengths: Mapping[str, int] | None = None
+  layout: few_shot.Layout = few_shot.Layout()  # noqa: RUF009
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +104,7 @@ def read(
           seed=rendering.seed,
           vocabulary=rendering.vocabulary,
           lengths=rendering.lengths,
+          layout=rendering.layout,
       )
       work.append(
           Work(

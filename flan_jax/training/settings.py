@@ -7,6 +7,7 @@ from typing import Any
 from flan_jax import configuration
 from flan_jax import errors
 from flan_jax import partitioning
+from flan_jax.data import few_shot
 from flan_jax.models import config as model_config
 from flan_jax.training import optimizers
 from flan_jax.training import schedules
@@ -47,6 +48,7 @@ class Train:
     batch_size: Rows in a batch, over all devices and hosts.
     num_microbatches: Equal parts in which a batch goes through the model.
     pack: Whether a row holds several examples.
+    few_shot_layout: How exemplars stand before the query, for tasks with shots.
     data_workers: Processes that prepare batches; 0 is a thread.
     random_seed: Of the parameters, the data's order and dropout.
     z_loss: The coefficient of the squared log normaliser of the logits.
@@ -74,6 +76,7 @@ class Train:
   batch_size: int
   num_microbatches: int = 1
   pack: bool = True
+  few_shot_layout: few_shot.Layout = few_shot.Layout()  # noqa: RUF009
   data_workers: int = 0
   random_seed: int = 0
   z_loss: float = 1e-4
@@ -108,6 +111,9 @@ class Train:
     configuration.number('Z_LOSS', self.z_loss)
     configuration.number('LABEL_SMOOTHING', self.label_smoothing)
     configuration.instance('PACK', self.pack, bool)
+    configuration.instance(
+        'FEW_SHOT_LAYOUT', self.few_shot_layout, few_shot.Layout
+    )
     configuration.instance(
         'MODEL', self.model, model_config.EncoderDecoderConfig
     )
