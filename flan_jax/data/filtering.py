@@ -56,9 +56,15 @@ class Filter:
     self._getters = {
         name: _Path(path) for name, path in dataset.row_paths.items()
     }
-    # The fields of the row looked at last: judging may need them before.
-    self._seen: Row | None = None
+    # Labels that are right whatever else the row holds.
+    self._right = _right_labels(dataset.choices)
+    # What is known of the row looked at last. Several splits may want it, and
+    # a function may change the row that it is given.
+    self._row: Row | None = None
+    self._reason = ''
     self._fields: Row | None = None
+    self._failure: errors.UserError | None = None
+    self._is_right = False
 
   def _load(self, key: str, spec: str) -> Callable | None:
     if not spec:
@@ -71,16 +77,21 @@ class Filter:
     Raises:
       UserError: `keep` fails on the row.
     """
-    self._seen = None
+    if row is self._row:
+      return self._reason
+    self._start(row)
     if self._keep:
       try:
         kept = self._keep(row)
       except Exception as error:
+        self._row = None
         spec = self._dataset.keep
         raise self._failed('keep', spec, place, error, row) from error
       if not kept:
-        return FILTERED
-    return HIDDEN if self._label and self._is_hidden(row) else ''
+        self._reason = FILTERED
+    if self._label and not self._reason and self._is_hidden(row, place):
+      self._reason = HIDDEN
+    return self._reason
 
   def stored(self, row: Row, place: Place) -> Row:
     """Returns what is stored of a row.
@@ -88,18 +99,33 @@ class Filter:
     Raises:
       UserError: Its fields cannot be made, or its label is none of its options.
     """
-    if self._function is None:
-      if self._label:
-        self._check_label(lambda name: self._getters[name](row), place)
-      return row
-    if self._seen is row:
-      fields = self._fields
-      assert fields is not None
-    else:
-      fields = self._make(row, place)
-    if self._label:
-      self._check_label(fields.__getitem__, place)
-    return fields
+    if row is not self._row:
+      self._start(row)
+    if self._failure:
+      raise self._failure
+    if self._function is not None and self._fields is None:
+      self._fields = self._make(row, place)
+    if self._label and not self._is_right:
+      self._check_label(row, place)
+      self._is_right = True
+    return row if self._fields is None else self._fields
+
+  def _start(self, row: Row) -> None:
+    self._row = row
+    self._reason = ''
+    self._fields = None
+    self._failure = None
+    self._is_right = False
+
+  def _get(self, name: str, row: Row) -> Any:
+    """Returns a field that `choices` names.
+
+    Raises:
+      NoPath: The row does not have it.
+    """
+    if self._fields is not None:
+      return self._fields[name]
+    return self._getters[name](row)
 
   def _make(self, row: Row, place: Place) -> Row:
     """Calls the function of the fields; see `Rows.fields` for what is made."""
@@ -147,19 +173,19 @@ class Filter:
         f'{base.declared_in(self._dataset, key)}: {message}'
     )
 
-  def _is_hidden(self, row: Row) -> bool:
-    if self._function is None:
-      get: Callable[[str], Any] = lambda name: self._getters[name](row)  # noqa: E731
-    else:
+  def _is_hidden(self, row: Row, place: Place) -> bool:
+    if self._function is not None:
       try:
-        self._fields = self._make(row, str)
-      except errors.UserError:
-        return False  # Said when the row is to be stored.
-      self._seen = row
-      get = self._fields.__getitem__
+        self._fields = self._make(row, place)
+      except errors.UserError as error:
+        self._failure = error  # Raised when the row is to be stored.
+        return False
     try:
-      label = get(self._label)
-    except row_paths.NoPath:
+      label = self._get(self._label, row)
+      if label in self._right:
+        self._is_right = True
+        return False
+    except (row_paths.NoPath, TypeError):
       return False  # Said when the row is to be stored.
     if isinstance(label, (int, float)):
       return label < 0
@@ -168,19 +194,19 @@ class Filter:
     # '-1' may be the answer's own text.
     choices = self._dataset.choices
     assert choices is not None
-    options: list[Any] = [*choices.names, *map(get, choices.fields)]
+    options: list[Any] = [self._get(name, row) for name in choices.fields]
     if choices.list:
-      options += get(choices.list) or []
+      options += self._get(choices.list, row) or []
     return label not in map(str, options)
 
-  def _check_label(self, get: Callable[[str], Any], place: Place) -> None:
+  def _check_label(self, row: Row, place: Place) -> None:
     """Finds a label that is none of the options before training meets it."""
     fields = {}
     name = ''
     try:
       for name, raw in self._named.items():
         try:
-          value = get(name)
+          value = self._get(name, row)
         except row_paths.NoPath:
           if raw:
             raise
@@ -190,6 +216,14 @@ class Filter:
       key = 'choices.label' if name == self._label else 'choices'
       raise self._error(key, f'{error} (row {place()})') from error
     self._options.read([fields], lambda _: place())
+
+
+def _right_labels(choices: specs.Choices | None) -> frozenset[object]:
+  """Labels that need no look at the row's own options."""
+  if choices is None:
+    return frozenset()
+  count = len(choices.names or choices.fields)
+  return frozenset([*range(count), *choices.names])
 
 
 class _Path:

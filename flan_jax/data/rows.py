@@ -152,18 +152,20 @@ class RowStore:
     states = [
         (locating.status([view], list(dataset.splits)), view)
         for view in views
-        if view.dataset.source.kind == "tfds"
+        if view.dataset.source.kind == 'tfds'
     ]
-    for state in ("downloadable", "manual"):
+    for state in ('downloadable', 'manual'):
       for status, view in states:
         if status.state == state:
+          if state == 'manual' and not tfds_download.has_manual(self._settings):
+            continue  # It would fetch the rest first, and then ask for these.
           tfds_download.fetch(view.dataset, self._settings)
           return
-    details = "; or ".join(
+    details = '; or '.join(
         locating.status([view], list(dataset.splits)).detail for view in views
     )
     raise errors.UserError(
-        f"dataset '{dataset.name}' is nothing that TFDS could fetch: {details}"
+        f"TFDS cannot fetch '{dataset.name}' by itself: {details}"
     )
 
   def _views(self, dataset: specs.Dataset) -> list[locating.View]:
@@ -182,10 +184,10 @@ class RowStore:
     chosen = locating.choose(views)
     if chosen is None:
       status = locating.status(views, list(dataset.splits))
-      ways = "; or ".join([status.detail, *status.alternatives])
+      ways = '; or '.join([status.detail, *status.alternatives])
       raise errors.UserError(
           f"dataset '{dataset.name}' is in none of its {len(views)} places:"
-          f" {ways}"
+          f' {ways}'
       )
     return chosen
 
@@ -206,7 +208,7 @@ class RowStore:
       remark = view.other_version(view.source.version)
       if not remark:
         raise
-      raise errors.UserError(f"{error}{remark}") from error
+      raise errors.UserError(f'{error}{remark}') from error
 
   def _note_version(
       self, view: locating.View, manifest: manifest_lib.SplitManifest
@@ -214,16 +216,16 @@ class RowStore:
     """Says once that the rows are of another version than the declared one."""
     remark = view.other_version(manifest.version)
     note = (
-        f"{view.dataset.name}: the rows are those of {manifest.place}{remark}"
+        f'{view.dataset.name}: the rows are those of {manifest.place}{remark}'
     )
     if remark and note not in self._noted:
       self._noted.add(note)
-      logging.warning("%s", note)
+      logging.warning('%s', note)
 
 
 def _check_split(dataset: specs.Dataset, split: str) -> None:
   if split not in dataset.splits:
-    known = ", ".join(dataset.splits)
+    known = ', '.join(dataset.splits)
     raise errors.UserError(
         f"{base.declared_in(dataset, 'splits')}: dataset '{dataset.name}' has"
         f" no split '{split}'; it has {known}"

@@ -257,6 +257,50 @@ def test_a_label_that_is_no_option_is_found_at_preparing(tmp_path, cache):
   assert len(rows_lib.RowStore(cache, settings).open(dataset, 'train')) == 49
 
 
+def test_splits_that_share_rows_may_share_a_function_that_changes_them(
+    code, hundred, cache
+):
+  code(
+      'fields_pop',
+      """
+      def fields(row):
+        return {'text': row.pop('text'), 'label': row.pop('label') % 2}
+      """,
+  )
+  for choices in (None, specs.Choices(label='label', names=('no', 'yes'))):
+    dataset = _dataset(
+        hundred,
+        {'train': 'train', 'validation': 'train[:9]', 'test': 'validation'},
+        fields='fields_pop:fields',
+        field_names=('text', 'label'),
+        choices=choices,
+    )
+    store = rows_lib.RowStore(cache)
+    store.prepare(dataset)
+    assert store.open(dataset, 'test').fields([8])[0]['text'] == 'row 8'
+
+
+def test_what_fails_while_looking_for_the_label_is_said_as_it_is(
+    code, hundred, cache
+):
+  code(
+      'fields_late',
+      """
+      def fields(row):
+        return {'text': row.pop('text'), 'label': 1 // (row['n'] - 3)}
+      """,
+  )
+  dataset = _dataset(
+      hundred,
+      {'train': 'train[3:]'},
+      fields='fields_late:fields',
+      field_names=('text', 'label'),
+      choices=specs.Choices(label='label', names=('no', 'yes')),
+  )
+  with pytest.raises(errors.UserError, match='row train:3 .*ZeroDivisionErro'):
+    rows_lib.RowStore(cache).open(dataset, 'train')
+
+
 _TEXTS = """
     def fields(row):
       if row['n'] == 41:

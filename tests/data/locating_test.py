@@ -1,6 +1,7 @@
 """Which of several sources is used, and what is said when none is here."""
 
 import json
+import time
 
 from flan_jax import errors
 from flan_jax.data import rows as rows_lib
@@ -132,3 +133,120 @@ def test_a_broken_source_is_an_error_and_not_passed_over(tmp_path, cache):
   (tmp_path / 'first' / 'train.jsonl').write_text('{"text": "a"}\n{')
   with pytest.raises(errors.UserError, match='train.jsonl:2: not valid JSON'):
     rows_lib.RowStore(cache).open(dataset, 'train')
+
+
+def test_missing_names_all_that_is_not_here(tmp_path, cache):
+  here = _dataset(tmp_path, name='here')
+  _third(tmp_path)
+  elsewhere = {'where': str(tmp_path / 'no'), 'kind': 'jsonl'}
+  lost = _dataset(
+      tmp_path,
+      name='lost',
+      source=specs.Source(**elsewhere),
+      alternatives=(),
+  )
+  asked = _dataset(
+      tmp_path,
+      name='asked',
+      source=specs.Source(**elsewhere, options={'obtain': 'ask them'}),
+      alternatives=(),
+  )
+  fetched = _dataset(
+      tmp_path,
+      name='fetched',
+      source=specs.Source(**elsewhere, options={'obtain': 'ask them'}),
+      alternatives=(
+          specs.Alternative(
+              source=specs.Source(
+                  kind='tfds', where='no:1.0.0', options={'download': '3 MiB'}
+              )
+          ),
+      ),
+  )
+  settings = rows_lib.SourceSettings(tfds_data_dir=str(tmp_path / 'tfds'))
+  store = rows_lib.RowStore(cache, settings)
+  found = store.missing([here, lost, asked, fetched, lost])
+  assert [(d.name, s.state) for d, s in found] == [
+      ('lost', 'missing'),
+      ('asked', 'manual'),
+      ('fetched', 'downloadable'),
+  ]
+  details = [status.detail for _, status in found]
+  assert 'ask them' in details[1] and 'ask them' not in details[0]
+  assert 'flan-jax prepare fetched --download' in details[2]
+  assert '3 MiB' in details[2]
+  assert len(found[2][1].alternatives) == 1
+  assert 'ask them' in found[2][1].alternatives[0]
+  assert not any('\n' in detail for detail in details)
+
+
+def test_only_the_splits_that_matter_are_missed(tmp_path, cache):
+  (tmp_path / 'first').mkdir()
+  (tmp_path / 'first' / 'train.jsonl').write_text('{"text": "a"}')
+  dataset = _dataset(
+      tmp_path, splits={'train': 'train', 'test': 'test'}, alternatives=()
+  )
+  store = rows_lib.RowStore(cache)
+  assert not store.missing([dataset], ['train'])
+  assert not store.missing([dataset], ['validation'])
+  ((_, status),) = store.missing([dataset], ['train', 'test'])
+  assert "no split 'test'" in status.detail
+  assert store.status(dataset, ['train']).state == 'here'
+  store.prepare(dataset, ['train'])
+  assert store.status(dataset, ['train']).state == 'prepared'
+  assert store.status(dataset).state == 'missing'
+
+
+def test_hundreds_of_datasets_are_looked_at_at_once(tmp_path, cache):
+  """420 datasets: not here, here, and prepared, with code and second places."""
+  tfds = tmp_path / 'tfds'
+  datasets = []
+  features = json.dumps({
+      'featuresDict': {'features': {'text': {'text': {}}}},
+      'pythonClassName': 'x',
+  })
+  for number in range(420):
+    name = f'set_{number}'
+    if number % 2:
+      folder = tfds / name / '1.0.0'
+      folder.mkdir(parents=True)
+      (folder / 'dataset_info.json').write_text(
+          json.dumps({
+              'splits': [
+                  {'name': split, 'shardLengths': ['1000'] * 64}
+                  for split in ('train', 'test')
+              ]
+          })
+      )
+      (folder / 'features.json').write_text(features)
+    datasets.append(
+        _dataset(
+            tmp_path,
+            name=name,
+            source=specs.Source(
+                kind='tfds', where=f'{name}:1.0.{number // 2 % 2}'
+            ),
+            keep='flan_jax.data.fields.common:has_texts',
+            alternatives=_dataset(tmp_path).alternatives,
+        )
+    )
+  path = tmp_path / 'rows.jsonl'
+  path.write_text('{"text": "a"}\n{"text": "b"}\n')
+  settings = rows_lib.SourceSettings(tfds_data_dir=str(tfds))
+  store = rows_lib.RowStore(cache, settings)
+  for number in range(0, 420, 10):
+    datasets[number] = _dataset(
+        tmp_path,
+        name=f'set_{number}',
+        source=specs.Source(kind='jsonl', where=str(path)),
+        alternatives=(),
+    )
+    store.prepare(datasets[number])
+  begin = time.perf_counter()
+  states = [store.status(dataset).state for dataset in datasets]
+  missing = store.missing(datasets)
+  seconds = time.perf_counter() - begin
+  assert states.count('here') == 210 and states.count('prepared') == 42
+  assert len(missing) == states.count('manual') + states.count('downloadable')
+  assert len(missing) == 168
+  assert seconds < 4, seconds  # Twice all: a second each, on a busy machine.

@@ -1,15 +1,19 @@
-"""Folders of rows that a killed run left, and two runs that write at once."""
+"""Folders of rows: killed runs, two runs at once, caches not to be written."""
 
+import errno
 import os
 import pathlib
 import signal
 import subprocess
 import sys
 
+from flan_jax import errors
 from flan_jax.data import manifest as manifest_lib
 from flan_jax.data import row_files
 from flan_jax.data import row_folders
 from flan_jax.data import rows as rows_lib
+from flan_jax.data import specs
+import pytest
 
 _KILLED = """
 import os, signal, sys
@@ -93,3 +97,98 @@ def test_two_processes_may_prepare_at_once(tmp_path, cache):
   folders = list((cache / 'rows' / 'toy').iterdir())
   assert len(folders) == 1
   assert row_files.sha256(folders[0] / 'rows.arrow') in digests
+
+
+def _generated():
+  return specs.Dataset(
+      name='toy',
+      cluster='misc',
+      splits={'train': 'train', 'test': 'test[:5]'},
+      source=specs.Source(
+          kind='generated', where='flan_jax.data.generators.facts:capitals'
+      ),
+      fields={'country': 'country'},
+      metrics=('accuracy',),
+      templates=(),
+  )
+
+
+@pytest.fixture
+def read_only(cache, monkeypatch):
+  """Makes the cache read-only; for root, who may write anywhere, by decree."""
+  made = pathlib.Path.mkdir
+  opened, written = os.open, pathlib.Path.write_text
+
+  def refuse(path):
+    if pathlib.Path(path).is_relative_to(cache):
+      raise OSError(errno.EROFS, 'Read-only file system', str(path))
+
+  def mkdir(self, *args, exist_ok=False, **kwargs):
+    if not (exist_ok and self.is_dir()):
+      refuse(self)
+    return made(self, *args, exist_ok=exist_ok, **kwargs)
+
+  def write_text(self, *args, **kwargs):
+    refuse(self)
+    return written(self, *args, **kwargs)
+
+  def open_file(path, flags, *args, **kwargs):
+    if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+      refuse(path)
+    return opened(path, flags, *args, **kwargs)
+
+  def apply():
+    monkeypatch.setattr(pathlib.Path, 'mkdir', mkdir)
+    monkeypatch.setattr(pathlib.Path, 'write_text', write_text)
+    monkeypatch.setattr(os, 'open', open_file)
+    for path in [cache, *cache.rglob('*')]:
+      if path.exists():
+        path.chmod(path.stat().st_mode & ~0o222)
+
+  yield apply
+  for path in [cache, *cache.rglob('*')]:
+    if path.exists():
+      path.chmod(path.stat().st_mode | 0o200)
+
+
+def test_a_read_only_cache_serves_what_it_has(cache, read_only):
+  store = rows_lib.RowStore(cache)
+  store.prepare(_generated())
+  read_only()
+  assert store.status(_generated()).state == 'prepared'
+  rows = store.open(_generated(), 'test')
+  assert len(rows.fields(range(5))) == 5
+  assert store.prepare(_generated()).splits['train'].rows > 5
+
+
+def test_a_read_only_cache_that_lacks_rows_is_one_line(cache, read_only):
+  store = rows_lib.RowStore(cache)
+  store.prepare(_generated(), ['test'])
+  read_only()
+  assert store.status(_generated()).state == 'here'
+  assert store.open(_generated(), 'test').take([0])
+  for split in ('train', 'test'):
+    with pytest.raises(errors.UserError) as caught:
+      store.prepare(_generated(), [split], force=True)
+    assert str(caught.value) == (
+        f'{cache}/rows/toy: rows cannot be stored there (Read-only file'
+        ' system): name another folder with --cache_dir=DIR'
+    )
+
+
+def test_a_read_only_cache_that_was_never_used(cache, read_only):
+  cache.mkdir()
+  read_only()
+  with pytest.raises(errors.UserError, match='rows cannot be stored there'):
+    rows_lib.RowStore(cache).open(_generated(), 'train')
+
+
+def test_a_cache_that_becomes_read_only_while_rows_are_written(
+    cache, monkeypatch
+):
+  def refuse(*_):
+    raise OSError(errno.EROFS, 'Read-only file system')
+
+  monkeypatch.setattr(row_files.Writer, 'finish', refuse)
+  with pytest.raises(errors.UserError, match='Read-only file system.*cache_di'):
+    rows_lib.RowStore(cache).open(_generated(), 'train')

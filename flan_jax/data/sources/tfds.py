@@ -126,14 +126,14 @@ class Tfds:
     folder = self._data_dir / self._parts['name']
     if not folder.is_dir():
       raise self._missing(
-          f"holds no '{self._parts['name']}' ({_listing(self._data_dir)})"
+          f"holds no '{self._parts['name']}'", _listing(self._data_dir)
       )
     config = self._parts['config'] or _default_config(folder)
     if config:
       if not (folder / config).is_dir():
         raise self._missing(
-            f"has no config '{config}' of '{self._parts['name']}'"
-            f' ({_listing(folder)})'
+            f"has no config '{config}' of '{self._parts['name']}'",
+            _listing(folder),
         )
       folder = folder / config
     versions = sorted(
@@ -182,7 +182,8 @@ class Tfds:
       return str(error)
     return ''
 
-  def _missing(self, what: str) -> base.Missing:
+  def _missing(self, what: str, listing: str = '') -> base.Missing:
+    """Returns the error that says what is missing, and how to get it."""
     dataset, options = self._dataset, self._dataset.source.options
     command = f'`flan-jax prepare {dataset.name} --download'
     if self._named_dir:
@@ -194,14 +195,14 @@ class Tfds:
     fix = f'{command}` has TFDS fetch it' + (f' ({facts})' if facts else '')
     manual = options.get('manual', '')
     if manual:
-      fix = f'{manual.rstrip(".")}; then {command}` has TFDS read it'
+      fix = f'{manual.rstrip(".")}; then {command}`'
       fix += f' ({facts})' if facts else ''
-    detail = f'{self._data_dir} {what}: {fix}'
+    there = f' ({listing})' if listing else ''
     return base.Missing(
-        f'{self._where}: {detail}, or name another folder with'
-        ' --tfds_data_dir=DIR',
+        f'{self._where}: {self._data_dir} {what}{there}: {fix}, or name another'
+        ' folder with --tfds_data_dir=DIR',
         state='manual' if manual else 'downloadable',
-        detail=detail,
+        detail=f'{self._data_dir} {what}: {fix}',
     )
 
 

@@ -36,6 +36,12 @@ def fetch(dataset: specs.Dataset, settings: base.SourceSettings) -> None:
     ) from error
 
 
+def has_manual(settings: base.SourceSettings) -> bool:
+  """Whether there are any files that a person has put where TFDS looks."""
+  folder = tfds_source.data_dir(settings) / 'downloads' / 'manual'
+  return folder.is_dir() and any(folder.iterdir())
+
+
 def _first_line(error: Exception) -> str:
   """What an error says; TFDS's may run over a page."""
   lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -270,8 +270,25 @@ def test_the_source_that_tfds_knows_is_fetched(tmp_path, cache):
   assert len(status.alternatives) == 1 and 'no.jsonl' in status.alternatives[0]
   store.download(dataset)
   assert store.open(dataset, 'train').manifest.alternative == 1
-  with pytest.raises(errors.UserError, match='nothing that TFDS could fetch'):
+  with pytest.raises(errors.UserError, match="fetch 'toy' by itself"):
     store.download(dataclasses.replace(dataset, alternatives=()))
+
+
+def test_files_got_by_hand_are_read(tmp_path, cache):
+  settings = rows_lib.SourceSettings(tfds_data_dir=str(tmp_path))
+  store = rows_lib.RowStore(cache, settings)
+  options = {'manual': 'put it there'}
+  source = specs.Source(
+      kind='tfds', where='flan_jax_toy:1.2.0', options=options
+  )
+  dataset = _dataset('', source=source)
+  manual = tmp_path / 'downloads' / 'manual'
+  manual.mkdir(parents=True)
+  with pytest.raises(errors.UserError, match='by itself: .* put it there'):
+    store.download(dataset)
+  (manual / 'rows.zip').write_text('')
+  store.download(dataset)
+  assert store.status(dataset).state == 'here'
 
 
 def test_prepare_fetches_when_told(tmp_path, cache, capsys):

@@ -157,7 +157,9 @@ def test_what_is_not_in_the_folder_is_named(shared, name, message):
   assert f'`{command}` has TFDS fetch it (licence: CC0)' in text
   status = rows_lib.RowStore('/nowhere', settings).status(dataset)
   assert status.state == 'downloadable'
-  assert status.detail in text and command in status.detail
+  # The same, but for what else the folder holds.
+  assert status.detail.startswith(f'{folder} ') and command in status.detail
+  assert '(there is' not in status.detail
 
 
 def test_files_that_a_person_has_to_get(tmp_path):
@@ -173,10 +175,11 @@ def test_files_that_a_person_has_to_get(tmp_path):
   status = rows_lib.RowStore('/nowhere', settings).status(dataset)
   assert status.state == 'manual' and not status.usable
   assert status.detail == (
-      f"{tmp_path} holds no 'newsroom' (it is empty): ask at the door, put it"
-      ' there; then `flan-jax prepare toy --download'
-      f' --tfds_data_dir={tmp_path}` has TFDS read it'
+      f"{tmp_path} holds no 'newsroom': ask at the door, put it there; then"
+      f' `flan-jax prepare toy --download --tfds_data_dir={tmp_path}`'
   )
+  with pytest.raises(errors.UserError, match='by itself: .* ask at the door'):
+    rows_lib.RowStore('/nowhere', settings).download(dataset)
 
 
 def test_a_folder_that_is_not_there(tmp_path):
