@@ -78,12 +78,13 @@ class Block(NamedTuple):
   """Packed examples, and what is to be said of them.
 
   Attributes:
-    batch: `packing.FEATURES`, int32 [rows, length].
+    rows: `packing.FEATURES` side by side, as small integers as will do: one
+      array that travels cheaply from worker processes.
     tally: What became of the examples (`reports.tally`).
   """
 
-  batch: packing.Batch
-  tally: np.ndarray
+  rows: packing.Wide
+  tally: list[list[int]]
 
 
 @dataclasses.dataclass
@@ -113,6 +114,7 @@ class Members:
     self._renderers: dict[int, templates.Renderer] = {}
     self._exemplars = prompts.Cache()
     self._fields = kept_rows.Budget()
+    self._dtype = packing.smallest_dtype(self.vocabulary.size, self.lengths)
 
   def __getstate__(self):
     # Worker processes open rows themselves.
@@ -147,11 +149,16 @@ class Members:
       order: Of the rows; see `packing.pack`.
     """
     inputs, targets = self._ids(draws)
-    batch = packing.pack(
-        inputs, targets, self.lengths, together=pack, order=order
+    rows = packing.pack(
+        inputs,
+        targets,
+        self.lengths,
+        together=pack,
+        order=order,
+        dtype=self._dtype,
     )
     return Block(
-        batch, reports.tally(draws.member, inputs, targets, self.lengths)
+        rows, reports.tally(draws.member, inputs, targets, self.lengths)
     )
 
   def _ids(self, draws: mixing.Draws) -> tuple[packing.Ragged, packing.Ragged]:

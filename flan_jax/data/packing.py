@@ -26,6 +26,9 @@ FEATURES = (
 # Features by name, int32 [rows, length].
 Batch = dict[str, np.ndarray]
 
+# All features side by side, in the order of `FEATURES`: integers [rows, width].
+Wide = np.ndarray
+
 
 class Ragged(NamedTuple):
   """Sequences of different lengths, end to end.
@@ -41,17 +44,17 @@ class Ragged(NamedTuple):
 
 def with_end(ragged: Ragged, limit: int) -> Ragged:
   """Appends the end to each sequence, cut first so that all fit in `limit`."""
-  kept = np.minimum(ragged.lengths, limit - 1)
-  lengths = kept + 1
-  source = np.cumsum(ragged.lengths) - ragged.lengths
-  place = np.arange(lengths.sum())
-  starts = np.cumsum(lengths) - lengths
-  within = place - np.repeat(starts, lengths)
-  ids = np.empty(len(place), np.int32)
-  inside = within < np.repeat(kept, lengths)
-  ids[inside] = ragged.ids[(within + np.repeat(source, lengths))[inside]]
-  ids[~inside] = vocabularies.EOS_ID
-  return Ragged(ids, lengths)
+  ids, lengths = ragged
+  kept = np.minimum(lengths, limit - 1)
+  if (kept < lengths).any():
+    ids = _taken(ids, np.cumsum(lengths) - lengths, kept)
+  ended = np.empty(len(ids) + len(kept), np.int32)
+  ends = np.cumsum(kept + 1) - 1
+  inside = np.ones(len(ended), bool)
+  inside[ends] = False
+  ended[inside] = ids
+  ended[ends] = vocabularies.EOS_ID
+  return Ragged(ended, kept + 1)
 
 
 def assign(
@@ -199,7 +202,8 @@ def lay_out(
     targets: Ragged,
     rows: np.ndarray,
     limits: Mapping[str, int],
-) -> Batch:
+    dtype: np.typing.DTypeLike = np.int32,
+) -> Wide:
   """Writes examples into rows, with segments, positions and weights.
 
   Args:
@@ -208,9 +212,10 @@ def lay_out(
     rows: The row of each example, int64 [examples]; in a row, examples stand
       in their own order.
     limits: Tokens in a row: 'inputs' and 'targets'.
+    dtype: Of the result; ids and limits fit into it.
 
   Returns:
-    `FEATURES`, int32 [rows, length]: segments count from 1 and are 0 on
+    `FEATURES` side by side, [rows, width]: segments count from 1 and are 0 on
     padding; positions count from 0 in each segment; decoder inputs are the
     targets moved right by one within their segment, with 0 (T5's start) first;
     weights are 1 on targets and 0 on padding.
@@ -218,37 +223,32 @@ def lay_out(
   count = int(rows.max()) + 1 if len(rows) else 0
   by_row = np.argsort(rows, kind='stable')
   sizes = np.bincount(rows, minlength=count)
-  segments = np.empty(len(rows), np.int64)
-  segments[by_row] = _counted(sizes) + 1
-  batch = {}
+  segments = (_counted(sizes) + 1).astype(dtype)
+  wide = np.zeros((count, width(limits)), dtype)
+  batch = features(wide, limits)
   for side, ragged, limit in (
       ('encoder', inputs, limits['inputs']),
       ('decoder', targets, limits['targets']),
   ):
-    lengths = ragged.lengths
-    starts = np.empty(len(rows), np.int64)
-    before = np.cumsum(lengths[by_row]) - lengths[by_row]
-    row_starts = before[np.cumsum(sizes) - sizes] if count else before
-    starts[by_row] = before - np.repeat(row_starts, sizes)
+    lengths = ragged.lengths[by_row]
+    starts = np.cumsum(ragged.lengths) - ragged.lengths
+    ids = _taken(ragged.ids, starts[by_row], lengths)
     within = _counted(lengths)
-    place = np.repeat(rows * limit + starts, lengths) + within
-
-    def spread(values, place=place, shape=(count, limit)):
-      filled = np.zeros(shape, np.int32)
-      filled.reshape(-1)[place] = values
-      return filled
-
-    batch[f'{side}_segment_ids'] = spread(np.repeat(segments, lengths))
-    batch[f'{side}_positions'] = spread(within)
+    # Tokens in the order of rows fill the beginning of each.
+    used = np.bincount(rows, ragged.lengths, count).astype(np.int32)
+    place = np.arange(limit, dtype=np.int32) < used[:, None]
+    batch[f'{side}_segment_ids'][place] = np.repeat(segments, lengths)
+    batch[f'{side}_positions'][place] = within
     if side == 'encoder':
-      batch['encoder_input_tokens'] = spread(ragged.ids)
+      batch['encoder_input_tokens'][place] = ids
     else:
-      batch['decoder_target_tokens'] = spread(ragged.ids)
-      previous = np.roll(ragged.ids, 1)
+      batch['decoder_target_tokens'][place] = ids
+      previous = np.empty_like(ids)
+      previous[1:] = ids[:-1]
       previous[within == 0] = vocabularies.PAD_ID
-      batch['decoder_input_tokens'] = spread(previous)
-      batch['decoder_loss_weights'] = spread(1)
-  return {name: batch[name] for name in FEATURES}
+      batch['decoder_input_tokens'][place] = previous
+      batch['decoder_loss_weights'][...] = place
+  return wide
 
 
 def pack(
@@ -258,7 +258,8 @@ def pack(
     *,
     together: bool = True,
     order: Callable[[int], np.ndarray] | None = None,
-) -> Batch:
+    dtype: np.typing.DTypeLike = np.int32,
+) -> Wide:
   """Ends, cuts and lays out the examples of a block.
 
   Args:
@@ -268,9 +269,10 @@ def pack(
     together: False gives every example its own row, in order.
     order: From the number of rows, which of them stands at each place: int64
       [rows]. None leaves them as they are, those with long examples first.
+    dtype: Of the result.
 
   Returns:
-    `FEATURES`, int32 [rows, length], as `lay_out` describes them.
+    `FEATURES` side by side, [rows, width], as `lay_out` describes them.
   """
   inputs = with_end(inputs, limits['inputs'])
   targets = with_end(targets, limits['targets'])
@@ -280,17 +282,35 @@ def pack(
     rows = np.arange(len(inputs.lengths))
   if order is not None and len(rows):
     rows = np.argsort(order(int(rows.max()) + 1))[rows]
-  return lay_out(inputs, targets, rows, limits)
+  return lay_out(inputs, targets, rows, limits, dtype)
+
+
+def smallest_dtype(size: int, limits: Mapping[str, int]) -> np.dtype:
+  """Returns the smallest type that ids below `size` and positions fit into."""
+  return np.dtype(
+      np.uint16 if max(size, *limits.values()) < 65536 else np.int32
+  )
+
+
+def width(limits: Mapping[str, int]) -> int:
+  """Returns how wide all features are side by side."""
+  return sum(limits[_side(name)] for name in FEATURES)
+
+
+def features(wide: Wide, limits: Mapping[str, int]) -> Batch:
+  """Returns the parts of `wide`, by name, without copying them."""
+  batch, start = {}, 0
+  for name in FEATURES:
+    end = start + limits[_side(name)]
+    batch[name] = wide[:, start:end]
+    start = end
+  return batch
 
 
 def empty(rows: int, limits: Mapping[str, int]) -> Batch:
   """Returns rows of padding alone, int32 [rows, length]."""
   return {
-      name: np.zeros(
-          (rows, limits['inputs' if name.startswith('enc') else 'targets']),
-          np.int32,
-      )
-      for name in FEATURES
+      name: np.zeros((rows, limits[_side(name)]), np.int32) for name in FEATURES
   }
 
 
@@ -299,7 +319,23 @@ def count_rows(batch: Batch) -> int:
   return len(batch[FEATURES[0]])
 
 
+def _side(name: str) -> str:
+  return 'inputs' if name.startswith('encoder') else 'targets'
+
+
+def _taken(
+    ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
+  """Returns runs of `ids` end to end: `lengths` of them from `starts` on."""
+  ends = (starts + lengths).tolist()
+  runs = [
+      ids[start:end] for start, end in zip(starts.tolist(), ends, strict=True)
+  ]
+  return np.concatenate(runs) if runs else ids[:0]
+
+
 def _counted(lengths: np.ndarray) -> np.ndarray:
-  """Returns 0, 1, ... for each length in turn, int64 [sum of lengths]."""
-  starts = np.cumsum(lengths) - lengths
-  return np.arange(lengths.sum()) - np.repeat(starts, lengths)
+  """Returns 0, 1, ... for each length in turn, int32 [sum of lengths]."""
+  starts = (np.cumsum(lengths) - lengths).astype(np.int32)
+  total = int(lengths.sum())
+  return np.arange(total, dtype=np.int32) - np.repeat(starts, lengths)

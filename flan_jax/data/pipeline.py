@@ -373,19 +373,20 @@ def evaluation_batches(
       config.seed,
       config.few_shot,
   )
-  parts: list[Batch] = []
+  parts: list[packing.Wide] = []
   wanted = steps * config.batch_size
   for draws in _turns(members.sizes(), config.block):
-    if sum(map(packing.count_rows, parts)) >= wanted:
+    if sum(map(len, parts)) >= wanted:
       break
-    parts.append(members.block(draws, pack=config.pack).batch)
-  found = min(sum(map(packing.count_rows, parts)), wanted)
+    parts.append(members.block(draws, pack=config.pack).rows)
+  found = min(sum(map(len, parts)), wanted)
   whole = -(-found // config.batch_size) * config.batch_size
-  parts.append(packing.empty(max(whole - found, 0), config.lengths))
-  rows = {
-      name: np.concatenate([part[name] for part in parts])
-      for name in packing.FEATURES
-  }
+  rows = packing.empty(max(whole, sum(map(len, parts))), config.lengths)
+  first = 0
+  for part in parts:
+    for name, array in packing.features(part, config.lengths).items():
+      rows[name][first : first + len(part)] = array
+    first += len(part)
   own = process_index * share
   return [
       {

@@ -1,9 +1,9 @@
 """What became of examples: how many were drawn, and which did not fit.
 
-A tally is an int64 array [tasks, 6] of what happened in one block: the
-member's number, examples, inputs cut, targets cut, and tokens of inputs and of
-targets that are left (ends included). It costs next to nothing, so the pipeline
-keeps one for every block; `Report` adds them up.
+A tally has a row of six numbers for each task, of what happened in one block:
+the member's number, examples, inputs cut, targets cut, and tokens of inputs and
+of targets that are left (ends included). It costs next to nothing, so the
+pipeline keeps one for every block; `Report` adds them up.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,9 +48,10 @@ class Report:
     self._names = list(names)
     self._counts = np.zeros((len(names), _COLUMNS - 1), np.int64)
 
-  def add(self, tally: np.ndarray) -> None:
+  def add(self, tally: Sequence[Sequence[int]]) -> None:
     """Adds a block's tally."""
-    self._counts[tally[:, 0]] += tally[:, 1:]
+    rows = np.asarray(tally, np.int64).reshape(-1, _COLUMNS)
+    self._counts[rows[:, 0]] += rows[:, 1:]
 
   def merge(self, others: Iterable['Report']) -> None:
     """Adds what other hosts report of the same mixture."""
@@ -81,7 +82,7 @@ def tally(
     inputs: packing.Ragged,
     targets: packing.Ragged,
     limits: Mapping[str, int],
-) -> np.ndarray:
+) -> list[list[int]]:
   """Counts a block's examples by member.
 
   Args:
@@ -91,7 +92,7 @@ def tally(
     limits: Tokens in a row: 'inputs' and 'targets'.
 
   Returns:
-    int64 [members present, 6], as the module describes it.
+    A row for each member present, as the module describes it.
   """
   present, place = np.unique(members, return_inverse=True)
   result = np.zeros((len(present), _COLUMNS), np.int64)
@@ -101,6 +102,10 @@ def tally(
       ((inputs, limits['inputs']), (targets, limits['targets']))
   ):
     with_end = ragged.lengths + 1
-    np.add.at(result[:, 2 + side], place, with_end > limit)
-    np.add.at(result[:, 4 + side], place, np.minimum(with_end, limit))
-  return result
+    for column, values in (
+        (2 + side, with_end > limit),
+        (4 + side, np.minimum(with_end, limit)),
+    ):
+      # Sums of whole numbers far below 2**53.
+      result[:, column] = np.bincount(place, values, len(present))
+  return result.tolist()

@@ -108,6 +108,7 @@ class Source:
     self._turn = itertools.cycle(positions)
     self._positions = {s: list(position) for s, position in positions.items()}
     self._report = report
+    self._lengths = all_blocks.members.lengths
     self._waiting: dict[int, collections.deque[blocks.Block]] = {
         stream: collections.deque() for stream in positions
     }
@@ -121,15 +122,16 @@ class Source:
       while not waiting:
         self._waiting[next(self._turn)].append(next(self._arriving))
       rows, tally = waiting[0]
+      parts = packing.features(rows, self._lengths)
       start = position[1]
       if not start and self._report is not None:
         self._report.add(tally)
-      taken = min(count, packing.count_rows(rows) - start)
-      for name, array in rows.items():
+      taken = min(count, len(rows) - start)
+      for name, array in parts.items():
         batch[name][first : first + taken] = array[start : start + taken]
       first, count = first + taken, count - taken
       position[1] += taken
-      if position[1] == packing.count_rows(rows):
+      if position[1] == len(rows):
         waiting.popleft()
         position[:] = position[0] + 1, 0
 

@@ -16,6 +16,12 @@ def ragged(sequences) -> packing.Ragged:
   )
 
 
+def pack(inputs, targets, limits, **kwargs) -> packing.Batch:
+  return packing.features(
+      packing.pack(inputs, targets, limits, **kwargs), limits
+  )
+
+
 def extract(batch) -> list[tuple[list[int], list[int]]]:
   """Reads the examples out of rows, one token at a time, checking all."""
   examples = []
@@ -87,7 +93,7 @@ def expected(examples):
 @hypothesis.given(EXAMPLES)
 @hypothesis.settings(deadline=None)
 def test_the_same_examples_come_out(examples):
-  batch = packing.pack(
+  batch = pack(
       ragged([inputs for inputs, _ in examples]),
       ragged([targets for _, targets in examples]),
       LIMITS,
@@ -119,7 +125,7 @@ def test_rows_are_no_more_than_first_fit_needs(lengths):
 @hypothesis.given(EXAMPLES)
 @hypothesis.settings(deadline=None, max_examples=30)
 def test_apart_every_example_has_its_row(examples):
-  batch = packing.pack(
+  batch = pack(
       ragged([inputs for inputs, _ in examples]),
       ragged([targets for _, targets in examples]),
       LIMITS,
@@ -137,7 +143,9 @@ def test_inputs_of_no_tokens_are_laid_out_too(lengths):
   inputs = ragged([[7] * count for count, _ in lengths])
   targets = ragged([[9] * count for _, count in lengths])
   rows = packing.assign(inputs.lengths, targets.lengths, LIMITS)
-  batch = packing.lay_out(inputs, targets, rows, LIMITS)
+  batch = packing.features(
+      packing.lay_out(inputs, targets, rows, LIMITS), LIMITS
+  )
   found = [(len(one), len(other)) for one, other in extract(batch)]
   assert sorted(found) == sorted(lengths)
 
@@ -145,7 +153,7 @@ def test_inputs_of_no_tokens_are_laid_out_too(lengths):
 def test_an_example_that_fills_a_row_stands_alone():
   inputs = ragged([[5] * 3, [6] * 15, [7] * 11])
   targets = ragged([[5], [6], [7]])
-  batch = packing.pack(inputs, targets, LIMITS)
+  batch = pack(inputs, targets, LIMITS)
   # 4 and 12 tokens fill one row to the last place, 16 the other.
   assert (batch['encoder_segment_ids'] > 0).all()
   assert sorted(batch['encoder_segment_ids'].max(axis=1).tolist()) == [1, 2]
@@ -155,7 +163,7 @@ def test_the_scarcer_side_decides():
   # Long targets, short inputs: rows are filled by targets.
   inputs = ragged([[5]] * 7)
   targets = ragged([[6] * count for count in (7, 4, 2, 3, 3, 5, 1)])
-  batch = packing.pack(inputs, targets, LIMITS)
+  batch = pack(inputs, targets, LIMITS)
   assert len(batch['decoder_segment_ids']) == 4  # 32 tokens in rows of 8.
   assert (batch['decoder_segment_ids'] > 0).all()
 
@@ -187,6 +195,28 @@ def test_too_long_an_example_is_refused():
     packing.assign(np.array([1]), np.array([9]), LIMITS)
 
 
+@hypothesis.given(st.lists(st.integers(1, 20), min_size=1, max_size=30))
+@hypothesis.settings(deadline=None, max_examples=30)
+def test_small_integers_and_another_order_hold_the_same(lengths):
+  inputs = ragged([[9] * length for length in lengths])
+  targets = ragged([[7] * (length % 5) for length in lengths])
+  dtype = packing.smallest_dtype(32128, LIMITS)
+  assert dtype == np.uint16
+  assert packing.smallest_dtype(70_000, LIMITS) == np.int32
+  assert packing.smallest_dtype(300, {'inputs': 70_000}) == np.int32
+  plain = packing.pack(inputs, targets, LIMITS)
+  turned = packing.pack(
+      inputs,
+      targets,
+      LIMITS,
+      dtype=dtype,
+      order=lambda count: np.arange(count)[::-1],
+  )
+  assert plain.dtype == np.int32 and turned.dtype == np.uint16
+  assert plain.shape == (len(plain), packing.width(LIMITS))
+  np.testing.assert_array_equal(turned, plain[::-1])
+
+
 def test_empty_rows_are_padding():
   batch = packing.empty(3, LIMITS)
   assert tuple(batch) == packing.FEATURES
@@ -212,8 +242,14 @@ def test_agrees_with_seqio_on_one_row():
   )
   theirs = next(iter(converter(data, LIMITS).as_numpy_iterator()))
   rows = np.array([0, 0])
-  ours = packing.lay_out(
-      ragged([[5, 6, 1], [8, 1]]), ragged([[7, 1], [9, 10, 1]]), rows, LIMITS
+  ours = packing.features(
+      packing.lay_out(
+          ragged([[5, 6, 1], [8, 1]]),
+          ragged([[7, 1], [9, 10, 1]]),
+          rows,
+          LIMITS,
+      ),
+      LIMITS,
   )
   assert set(theirs) == set(ours)
   for name, array in theirs.items():
