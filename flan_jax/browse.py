@@ -76,25 +76,34 @@ def tasks(args: argparse.Namespace) -> int:
 
 def _print_datasets(rows: Sequence[dict[str, Any]], at_length: bool) -> None:
   """Prints a line for each dataset, and more of each where they are few."""
-  width = max((len(row['name']) for row in rows), default=0)
-  for heading, group in itertools.groupby(
-      rows, key=lambda row: (row['collection'], row['cluster'])
-  ):
-    print(' / '.join(heading))
-    for row in group:
-      templates = row['templates']
-      held_out = sum(template['held_out'] for template in templates)
-      count = f'{len(templates)}' + (
-          f' ({held_out} held out)' if held_out else ''
-      )
-      print(
-          f'  {row["name"]:<{width}}  {row["source"]["kind"]:<9}  templates:'
-          f' {count:<14}  {", ".join(row["metrics"]):<18}  {row["state"]}'
-      )
+  for _, collection in itertools.groupby(rows, lambda row: row['collection']):
+    members = list(collection)
+    cells = [_dataset_cells(row) for row in members]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    heading = ''
+    for row, texts in zip(members, cells, strict=True):
+      if heading != row['cluster']:
+        heading = row['cluster']
+        print(f'{row["collection"]} / {heading}')
+      padded = map(str.ljust, texts, widths)
+      print(f'  {"  ".join(padded)}'.rstrip())
       if at_length:
         for text in filter(None, (row['description'], row['detail'])):
           print(f'    {text}')
     print()
+
+
+def _dataset_cells(row: dict[str, Any]) -> list[str]:
+  templates = row['templates']
+  held_out = sum(template['held_out'] for template in templates)
+  count = f'templates: {len(templates)}'
+  return [
+      row['name'],
+      row['source']['kind'],
+      count + (f' ({held_out} held out)' if held_out else ''),
+      ', '.join(row['metrics']),
+      row['state'],
+  ]
 
 
 def _print_mixtures(rows: Sequence[dict[str, Any]]) -> None:

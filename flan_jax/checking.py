@@ -4,6 +4,7 @@ flan-jax check my_dataset --mixtures=my_folder
 """
 
 import argparse
+import collections
 from collections.abc import Sequence
 import dataclasses
 import json
@@ -52,6 +53,7 @@ def main(args: argparse.Namespace) -> int:
           'templates': len(dataset.templates),
           'state': state.state,
           'detail': state.detail,
+          'alternatives': () if state.usable else state.alternatives,
           'rows_checked': looked,
       })
   findings = list(dict.fromkeys(findings))
@@ -112,8 +114,11 @@ def _print_check(
     states: Sequence[dict[str, Any]], findings: Sequence[checks.Finding]
 ) -> None:
   width = max((len(row['name']) for row in states), default=0)
+  wide = max((len(row['state']) for row in states), default=0)
   for row in states:
-    print(f'{row["name"]:<{width}}  {row["state"]:<8}  {row["detail"]}')
+    print(f'{row["name"]:<{width}}  {row["state"]:<{wide}}  {row["detail"]}')
+    for other in row['alternatives']:
+      print(f'{"":<{width}}  {"or":>{wide}}  {other}')
   print()
   for finding in findings:
     print(finding)
@@ -131,6 +136,8 @@ def _print_check(
       if findings
       else 'nothing is wrong'
   )
+  counts = collections.Counter(row['state'] for row in states)
+  print(', '.join(f'{count} {state}' for state, count in counts.items()))
   print(
       f'{listing.counted(len(states), "dataset")},'
       f' {listing.counted(templates, "template")}: {wrong}'

@@ -286,7 +286,7 @@ def test_check_says_what_to_run_for_what_is_missing(run, folder):
   (folder / 'mood.jsonl').unlink()
   code, out, _ = run('check', 'mood', '--tfds_data_dir=/nowhere')
   assert code == 0
-  assert 'missing   ' in out and "'mood.jsonl' is not there" in out
+  assert 'mood  missing  ' in out and "'mood.jsonl' is not there" in out
   code, out, _ = run('check', 'rte', '--tfds_data_dir=/nowhere')
   assert code == 0 and '`flan-jax prepare rte --download' in out
 

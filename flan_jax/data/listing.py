@@ -99,7 +99,8 @@ def members(
   Args:
     catalogue: The declarations.
     names: Tasks and mixtures.
-    with_held_out: Whether a mixture also means what it holds out.
+    with_held_out: Whether a mixture also means what it holds out, and one
+      called as a collection what of that is for evaluation only.
 
   Raises:
     UserError: A name is unknown, or a declaration has a mistake.
@@ -113,7 +114,19 @@ def members(
       resolved = mixtures.as_mixture(mixtures.resolve(catalogue, each))
       for task, _ in resolved.members:
         found.setdefault(task.name, task)
+    if with_held_out:
+      for task in _evaluation_only(catalogue, name):
+        found.setdefault(task.name, task)
   return list(found.values())
+
+
+def _evaluation_only(
+    catalogue: catalogue_lib.Catalogue, collection: str
+) -> Iterable[tasks.Task]:
+  for name in catalogue.select(collection=collection):
+    dataset = catalogue.dataset(name)
+    if 'train' not in dataset.splits:
+      yield tasks.create(dataset)
 
 
 def _member_names(catalogue: catalogue_lib.Catalogue, name: str) -> list[str]:
