@@ -157,7 +157,9 @@ class RowStore:
     for state in ('downloadable', 'manual'):
       for status, view in states:
         if status.state == state:
-          if state == 'manual' and not tfds_download.has_manual(self._settings):
+          if state == 'manual' and not tfds_download.has_manual(
+              view.dataset, self._settings
+          ):
             continue  # It would fetch the rest first, and then ask for these.
           tfds_download.fetch(view.dataset, self._settings)
           return

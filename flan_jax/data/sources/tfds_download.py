@@ -1,6 +1,7 @@
 """Lets TFDS fetch a dataset into the folder where it is then looked for."""
 
 import os
+import re
 
 from flan_jax import errors
 from flan_jax.data import specs
@@ -36,10 +37,14 @@ def fetch(dataset: specs.Dataset, settings: base.SourceSettings) -> None:
     ) from error
 
 
-def has_manual(settings: base.SourceSettings) -> bool:
-  """Whether there are any files that a person has put where TFDS looks."""
+def has_manual(dataset: specs.Dataset, settings: base.SourceSettings) -> bool:
+  """Whether a file that a person has to get lies where TFDS looks for it.
+
+  The source's `manual` says which: it names them.
+  """
   folder = tfds_source.data_dir(settings) / 'downloads' / 'manual'
-  return folder.is_dir() and any(folder.iterdir())
+  words = re.findall(r'[\w.-]*\w', dataset.source.options.get('manual', ''))
+  return any((folder / word).exists() for word in words)
 
 
 def _first_line(error: Exception) -> str:

@@ -277,14 +277,15 @@ def test_the_source_that_tfds_knows_is_fetched(tmp_path, cache):
 def test_files_got_by_hand_are_read(tmp_path, cache):
   settings = rows_lib.SourceSettings(tfds_data_dir=str(tmp_path))
   store = rows_lib.RowStore(cache, settings)
-  options = {'manual': 'put it there'}
+  options = {'manual': 'put rows.zip, and none other, there'}
   source = specs.Source(
       kind='tfds', where='flan_jax_toy:1.2.0', options=options
   )
   dataset = _dataset('', source=source)
   manual = tmp_path / 'downloads' / 'manual'
   manual.mkdir(parents=True)
-  with pytest.raises(errors.UserError, match='by itself: .* put it there'):
+  (manual / 'of_others.zip').write_text('')
+  with pytest.raises(errors.UserError, match='by itself: .* put rows'):
     store.download(dataset)
   (manual / 'rows.zip').write_text('')
   store.download(dataset)
