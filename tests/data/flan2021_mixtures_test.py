@@ -189,7 +189,8 @@ def test_intra_splits_hold_out_one_of_each_subcluster(found):
     assert {cluster for cluster, _ in chosen} == several
     assert len(chosen) == len(several)
     trained = _names(found, f'flan2021_intra_{n}')
-    assert len(trained) + len(held_out) == 69
+    evaluated = {d.name for d in held_out} - _EVALUATION_ONLY
+    assert len(trained) + len(evaluated) == 69
     for cluster, unit in chosen:
       turns[cluster].append(unit)
   for cluster, taken in turns.items():
@@ -223,11 +224,15 @@ def _fact_cluster(row):
 
 
 def _relatives(facts, name):
-  """Rows that the paper counts as one dataset, and the opinion abstracts."""
+  """Rows of one dataset of the paper, or made from the same sources.
+
+  The latter are the opinion abstracts, and WSC with WSC273.
+  """
 
   def unit(row):
-    if row['code_task'].startswith('opinion_abstracts'):
-      return 'opinion_abstracts'
+    for shared_source in ('opinion_abstracts', 'wsc'):
+      if row['code_task'].startswith(shared_source):
+        return shared_source
     # Text formatting sets and WSC's stand-in have a note instead of a name.
     alone = row['paper62_dataset'].startswith(('(code only', 'Fix Punct'))
     return row['code_task'] if alone else row['paper62_dataset']

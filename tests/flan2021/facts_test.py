@@ -44,7 +44,10 @@ _METRICS = {
     'squad EM+F1': {'squad'},
     'squad EM+F1 (deduplicated by query)': {'record'},
 }
+# The released code's families, and one more: SuperGLUE's WSC was made from the
+# sentences of WSC273.
 _FAMILIES = {
+    'winograd': {'wsc', 'wsc273'},
     'squad': {'squad_v1', 'squad_v2'},
     'anli': {'anli_r1', 'anli_r2', 'anli_r3'},
     'mnli': {'mnli_matched', 'mnli_mismatched'},
