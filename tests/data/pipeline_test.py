@@ -1,6 +1,7 @@
 """The pipeline: one order for any hosts, exact resumption, whole examples."""
 
 import collections
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -10,9 +11,11 @@ import sys
 from flan_jax import errors
 from flan_jax import vocabularies
 from flan_jax.data import catalogue
+from flan_jax.data import few_shot
 from flan_jax.data import mixtures
 from flan_jax.data import packing
 from flan_jax.data import pipeline
+from flan_jax.data import reports
 from flan_jax.data import rows
 import numpy as np
 import pytest
@@ -447,3 +450,98 @@ def test_importing_is_light():
   )
   root = pathlib.Path(pipeline.__file__).parents[2]
   subprocess.run([sys.executable, '-c', code], check=True, cwd=root)
+
+
+@pytest.mark.parametrize('name', ['mixed:2_shot', 'mixed:fit_shot'])
+def test_few_shot_streams_are_the_same_on_any_hosts_and_after_a_stop(
+    world, name
+):
+  found, store = world
+  mixture = mixtures.resolve(found, name)
+  config = pipeline.PipelineConfig(
+      lengths=LENGTHS,
+      batch_size=8,
+      block=40,
+      few_shot=few_shot.Layout(mixed=True),
+  )
+  whole = make((mixture, store), config)
+  expected = take(whole, 12)
+  # Four hosts, which stop after five batches and are two from then on.
+  hosts = [
+      make((mixture, store), config, process_index=i, process_count=4)
+      for i in range(4)
+  ]
+  before = [take(host, 5) for host in hosts]
+  saved = pipeline.merge_states([host.get_state() for host in hosts])
+  again = [
+      make((mixture, store), config, process_index=i, process_count=2)
+      for i in range(2)
+  ]
+  for host in again:
+    host.set_state(json.loads(json.dumps(saved)))
+  after = [take(host, 7) for host in again]
+  together = [
+      {name: np.concatenate([part[name] for part in step]) for name in step[0]}
+      for step in [*zip(*before, strict=True), *zip(*after, strict=True)]
+  ]
+  assert_same(together, expected)
+  assert any('\n\n' in inputs for inputs, _ in texts(expected))
+  # Another layout is other data.
+  other = dataclasses.replace(config, few_shot=few_shot.Layout())
+  with pytest.raises(errors.UserError, match=r'different: few_shot\)'):
+    make((mixture, store), other).set_state(saved)
+
+
+def test_what_did_not_fit_is_counted(world):
+  found, store = world
+  config = pipeline.PipelineConfig(
+      lengths={'inputs': 40, 'targets': 12}, batch_size=4, block=50, streams=1
+  )
+  mixture = mixtures.resolve(found, 'mixed')
+  some = make((mixture, store), config)
+  assert some.report.cut() == [] and not some.report.counts.any()
+  batches = take(some, 30)
+  # All that has been begun: the batches, and the rest of the last block.
+  ((block, row),) = some.get_state()['streams']
+  blocks_begun = block + bool(row)
+  counted = {each.task: each for each in some.report.tasks()}
+  assert list(counted) == ['short', 'long', 'few']
+  total = sum(each.examples for each in counted.values())
+  assert total == blocks_begun * 50
+  # Once more by hand, from whole texts.
+  uncut = make(
+      (mixture, store),
+      dataclasses.replace(config, lengths={'inputs': 999, 'targets': 99}),
+  )
+  shown: list[tuple[str, str]] = []
+  while len(shown) < total:
+    shown += texts(take(uncut, 1))
+  expected: collections.Counter[tuple[str, str]] = collections.Counter()
+  for inputs, targets in shown[:total]:
+    name = targets.removeprefix('It is ').split()[0]
+    expected[name, 'examples'] += 1
+    expected[name, 'inputs_cut'] += len(inputs) + 1 > 40
+    expected[name, 'targets_cut'] += len(targets) + 1 > 12
+    expected[name, 'input_tokens'] += min(len(inputs) + 1, 40)
+    expected[name, 'target_tokens'] += min(len(targets) + 1, 12)
+  for name, each in counted.items():
+    for column in dataclasses.fields(each)[1:]:
+      assert getattr(each, column.name) == expected[name, column.name]
+  assert counted['long'].inputs_cut and counted['short'].targets_cut
+  assert {each.task for each in some.report.cut()} <= set(SIZES)
+  assert len(batches) == 30
+  # Hosts add theirs up.
+  both = reports.Report(list(SIZES))
+  both.merge([some.report, some.report])
+  np.testing.assert_array_equal(both.counts, 2 * some.report.counts)
+
+
+def test_workers_count_too(mixed):
+  config = dataclasses.replace(CONFIG, workers=1)
+  here, there = make(mixed), make(mixed, config)
+  try:
+    take(here, 5), take(there, 5)
+    np.testing.assert_array_equal(here.report.counts, there.report.counts)
+    assert here.report.counts.any()
+  finally:
+    there.close()
