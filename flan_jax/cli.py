@@ -94,6 +94,18 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def _skip_missing_argument(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+      '--skip_missing',
+      '--skip-missing',
+      action='store_true',
+      help=(
+          'do without the datasets whose rows are not here; what is left out is'
+          ' printed and recorded'
+      ),
+  )
+
+
 def _gin_arguments(
     parser: argparse.ArgumentParser, default_file: str | None = None
 ) -> None:
@@ -150,6 +162,7 @@ def _train(commands) -> None:
       action='store_true',
       help='go on in a MODEL_DIR that holds a run with another configuration',
   )
+  _skip_missing_argument(parser)
   _data_arguments(parser)
   parser.set_defaults(run='flan_jax.train:main')
 
@@ -193,6 +206,7 @@ def _infer(commands) -> None:
       action='store_true',
       help='predict again where a finished file is there already',
   )
+  _skip_missing_argument(parser)
   _data_arguments(parser)
   parser.set_defaults(run='flan_jax.predict:main')
 
@@ -211,6 +225,7 @@ def _eval(commands) -> None:
   )
   _gin_arguments(parser, 'gin/runs/eval.gin')
   _prediction_arguments(parser, 'EVAL_OUTPUT_DIR')
+  _skip_missing_argument(parser)
   _data_arguments(parser)
   parser.set_defaults(run='flan_jax.evaluate:main')
 

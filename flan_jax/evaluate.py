@@ -24,6 +24,7 @@ from flan_jax.data import access as access_lib
 from flan_jax.data import catalogue as catalogue_lib
 from flan_jax.data import few_shot
 from flan_jax.data import listing
+from flan_jax.data import presence
 from flan_jax.data import tasks as tasks_lib
 from flan_jax.evaluation import plan
 from flan_jax.evaluation import protocol
@@ -111,11 +112,13 @@ class _Scope:
     names: As it was asked for.
     tasks: The tasks of that.
     trained: The datasets that the run trained on.
+    left_out: The datasets done without, since their rows are not here.
   """
 
   names: list[str]
   tasks: list[tasks_lib.Task]
   trained: set[str]
+  left_out: tuple[str, ...] = ()
 
 
 def main(args: argparse.Namespace) -> int:
@@ -135,9 +138,14 @@ def main(args: argparse.Namespace) -> int:
   untuned = _untuned(settings, directory, step)
   access = access_lib.Access.from_args(args)
   run = runs.read(directory)
-  scope = _scope(settings, run, access.catalogue)
+  scope = _here(
+      _scope(settings, run, access.catalogue),
+      settings.split,
+      access,
+      getattr(args, 'skip_missing', False),
+  )
   planned = plan.items(
-      _with_split(scope.tasks, settings.split),
+      scope.tasks,
       scope.trained,
       settings.templates,
   )
@@ -210,25 +218,32 @@ def _scope(
   return _Scope(
       names,
       listing.members(catalogue, names),
-      {task.dataset.name for task in trained},
+      # A run may have done without some of its mixture.
+      {task.dataset.name for task in trained} - set(run.get('left_out', ())),
   )
 
 
-def _with_split(
-    tasks: Sequence[tasks_lib.Task], split: str
-) -> list[tasks_lib.Task]:
-  """Leaves out the tasks whose datasets have no such split, and says so."""
-  kept = [task for task in tasks if split in task.dataset.splits]
-  if not kept:
-    known = sorted({name for task in tasks for name in task.dataset.splits})
-    raise errors.UserError(
-        f'SPLIT: {tasks[0].name} has no split {split!r}.'
-        + (errors.nearest(split, known) or f' There are {", ".join(known)}.')
-    )
-  left = [task.name for task in tasks if split not in task.dataset.splits]
-  if left:
-    _say(f'left out, for want of a split {split!r}: {", ".join(left)}')
-  return kept
+def _here(
+    scope: _Scope, split: str, access: access_lib.Access, skip: bool
+) -> _Scope:
+  """Returns what of it can be evaluated here.
+
+  Tasks whose datasets have no such split are left out, with a word.
+
+  Raises:
+    UserError: There are none, or rows are not here and that may not be.
+  """
+  tasks, without = presence.with_split(scope.tasks, split)
+  if without:
+    _say(without)
+  wanted = presence.needs(tasks, split)
+  missing = presence.require(access, wanted, ', '.join(scope.names), skip)
+  if missing:
+    _say(presence.left_out(missing))
+    tasks = [task for task in tasks if task.dataset.name not in missing]
+  return dataclasses.replace(
+      scope, tasks=tasks, left_out=tuple(sorted(missing))
+  )
 
 
 def _rendering(
@@ -344,6 +359,7 @@ def _finish(
       protocol.score(work, answers, settings.random_seed),
       systems={**models.systems, 'majority': {}},
       mixtures=scope.names,
+      left_out=scope.left_out,
       templates=settings.templates,
       rendering=rendering,
       normalisation=settings.normalisation,

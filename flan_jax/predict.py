@@ -16,7 +16,6 @@ from typing import Any, Literal, TYPE_CHECKING
 
 from flan_jax import compilation
 from flan_jax import configuration
-from flan_jax import errors
 from flan_jax import partitioning
 from flan_jax import paths
 from flan_jax import vocabularies
@@ -25,6 +24,7 @@ from flan_jax.data import access as access_lib
 from flan_jax.data import examples as examples_lib
 from flan_jax.data import few_shot
 from flan_jax.data import mixtures
+from flan_jax.data import presence
 from flan_jax.data import tasks as tasks_lib
 from flan_jax.models import config as model_config
 import tqdm
@@ -125,7 +125,7 @@ def main(args: argparse.Namespace) -> int:
       layout=settings.few_shot_layout
       or few_shot.Layout(**facts.get('few_shot_layout', {})),
   )
-  tasks = run.tasks()
+  tasks = run.tasks(getattr(args, 'skip_missing', False))
 
   # jax from here on: names, settings and rows are right.
   from flan_jax.inference import writer
@@ -172,38 +172,35 @@ class _Run:
       return {}
     return {'few_shot_layout': dataclasses.asdict(self.layout)}
 
-  def tasks(self) -> list[tasks_lib.Task]:
+  def tasks(self, skip_missing: bool) -> list[tasks_lib.Task]:
     """Returns the tasks that the name stands for, with their rows stored.
 
     Tasks whose datasets have no such split are left out, with a word.
 
+    Args:
+      skip_missing: Whether to leave those out as well whose rows are not here.
+
     Raises:
       UserError: The name is unknown, or rows cannot be had.
     """
-    settings = self.settings
-    split = settings.split
+    split = self.settings.split
     found = mixtures.resolve(
-        self.access.catalogue, settings.mixture_or_task_name
+        self.access.catalogue, self.settings.mixture_or_task_name
     )
     named = [task for task, _ in mixtures.as_mixture(found).members]
-    tasks = [task for task in named if split in task.dataset.splits]
-    if not tasks:
-      known = sorted({name for task in named for name in task.dataset.splits})
-      raise errors.UserError(
-          f'SPLIT: {found.name} has no split {split!r}.'
-          + (errors.nearest(split, known) or f' It has {", ".join(known)}.')
-      )
-    if len(tasks) < len(named):
-      left = [task.name for task in named if task not in tasks]
-      print(f'left out, for want of a split {split!r}: {", ".join(left)}')
-    wanted = [
-        (task.dataset, name)
-        for task in tasks
-        for name in ([split, 'train'] if task.setting.shots else [split])
-    ]
-    with tqdm.tqdm(wanted, desc='rows', disable=None, leave=False) as bar:
-      for dataset, name in bar:
-        self.access.store.prepare(dataset, [name])
+    tasks, without = presence.with_split(named, split)
+    if without:
+      print(without)
+    wanted = presence.needs(tasks, split)
+    missing = presence.require(self.access, wanted, found.name, skip_missing)
+    if missing:
+      print(presence.left_out(missing))
+      tasks = [task for task in tasks if task.dataset.name not in missing]
+    with tqdm.tqdm(
+        presence.needs(tasks, split), desc='rows', disable=None, leave=False
+    ) as bar:
+      for dataset, names in bar:
+        self.access.store.prepare(dataset, names)
     return tasks
 
   def predictor(self) -> 'predictor_lib.Predictor':

@@ -27,6 +27,7 @@ from flan_jax.checkpoints import runs
 from flan_jax.data import access as access_lib
 from flan_jax.data import few_shot
 from flan_jax.data import mixtures
+from flan_jax.data import presence
 from flan_jax.models import config as model_config
 from flan_jax.training import optimizers
 from flan_jax.training import schedules
@@ -60,7 +61,12 @@ def main(args: argparse.Namespace) -> int:
     )
   loaded = load(args.gin_file, args.gin_bindings, args.gin_search_paths)
   access = access_lib.Access.from_args(args)
-  run = _Run(loaded.settings, loaded.text, access)
+  run = _Run(
+      loaded.settings,
+      loaded.text,
+      access,
+      getattr(args, 'skip_missing', False),
+  )
   if getattr(args, 'dry_run', False):
     run.describe()
     return 0
@@ -95,12 +101,23 @@ class _Run:
   """A run, from names that are checked to the trained model."""
 
   def __init__(
-      self, settings: settings_lib.Train, text: str, access: access_lib.Access
+      self,
+      settings: settings_lib.Train,
+      text: str,
+      access: access_lib.Access,
+      skip_missing: bool = False,
   ):
-    """Looks up names and reads the vocabulary; imports nothing slow.
+    """Looks up names and data and reads the vocabulary; imports nothing slow.
+
+    Args:
+      settings: What the gin files say.
+      text: The same, as they are written down with the run.
+      access: The declarations and rows.
+      skip_missing: Whether to do without datasets whose rows are not here.
 
     Raises:
-      UserError: A name is unknown, or vocabulary and model do not fit.
+      UserError: A name is unknown, rows are missing, or vocabulary and model do
+        not fit.
     """
     self._settings = settings
     self._text = text
@@ -121,6 +138,7 @@ class _Run:
     self._eval_mixture = (
         self._validation(catalogue) if settings.eval_period else None
     )
+    self._left_out = self._leave_out_missing(skip_missing)
 
   def _validation(self, catalogue: Any) -> mixtures.Mixture:
     """Returns the members of the validation mixture that have the split."""
@@ -138,6 +156,41 @@ class _Run:
       )
     return kept
 
+  def _leave_out_missing(self, skip: bool) -> list[str]:
+    """Returns the datasets done without; both mixtures lose them.
+
+    Raises:
+      UserError: Rows are not here, or nothing is left.
+    """
+    name = self._mixture.name
+    tasks = [task for task, _ in self._mixture.members]
+    untrained = [t.name for t in tasks if _SPLIT not in t.dataset.splits]
+    if untrained:
+      raise errors.UserError(
+          f'MIXTURE_OR_TASK_NAME: {name}: {", ".join(untrained)}: for'
+          f' evaluation only, without a split {_SPLIT!r}'
+      )
+    wanted = presence.needs(tasks, _SPLIT)
+    if self._eval_mixture is not None:
+      evaluated = [task for task, _ in self._eval_mixture.members]
+      wanted += presence.needs(evaluated, _EVAL_SPLIT)
+    missing = presence.require(self._access, wanted, name, skip)
+    if missing:
+      _say(presence.left_out(missing))
+
+      def here(task: Any) -> bool:
+        return task.dataset.name not in missing
+
+      self._mixture = self._mixture.only(here)
+      if self._eval_mixture is not None:
+        self._eval_mixture = self._eval_mixture.only(here)
+      for mixture in filter(None, (self._mixture, self._eval_mixture)):
+        if not mixture.parts:
+          raise errors.UserError(
+              f'--skip_missing: leaves nothing of {mixture.name}'
+          )
+    return sorted(missing)
+
   def describe(self) -> None:
     """Prints the configuration, the mixture and the size of the model."""
     print(self._text)
@@ -150,7 +203,7 @@ class _Run:
     print(f'{"task":<{width}}  {"examples":>10}  {"rate":>10}  share')
     for (name, count), rate in zip(rows, rates, strict=True):
       share = rate / rates.sum()
-      print(f'{name:<{width}}  {count:>10,}  {rate:>10,.0f}  {share:.2%}')
+      print(f'{name:<{width}}  {count:>10,}  {rate:>10,.4g}  {share:.2%}')
 
     from flan_jax.models import interface
 
@@ -383,6 +436,7 @@ class _Run:
             'lengths': dict(settings.task_feature_lengths),
             'few_shot_layout': dataclasses.asdict(settings.few_shot_layout),
             'mixture': settings.mixture_or_task_name,
+            'left_out': self._left_out,
             'seed': settings.random_seed,
             'train_steps': settings.train_steps,
             'initial_checkpoint': settings.initial_checkpoint_path,
@@ -394,9 +448,11 @@ class _Run:
 
   def _summary(self, model: 'interface.Model') -> str:
     members = len(self._mixture.members)
+    less = f' ({len(self._left_out)} left out)' if self._left_out else ''
     return (
-        f'{self._mixture.name}: {members} task{"s" if members > 1 else ""};'
-        f' model: {_parameters(model):,} parameters'
+        f'{self._mixture.name}: {members}'
+        f' task{"s" if members > 1 else ""}{less}; model:'
+        f' {_parameters(model):,} parameters'
     )
 
 

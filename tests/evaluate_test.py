@@ -232,7 +232,7 @@ def test_the_untuned_model_has_none_beside_it(evaluate, run):
             ['--mixture=moods'],
             "unknown task or mixture 'moods'. Did you mean m",
         ),
-        (['--split=dev'], "SPLIT: mood has no split 'dev'. There are test, tr"),
+        (['--split=dev'], "SPLIT: mood has no split 'dev'. It has test, trai"),
         (['--gin.TEMPLATES=held'], "'held'. Did you mean held_out"),
         (['--gin.MAX_EXAMPLES=0'], 'MAX_EXAMPLES: must be a whole number'),
         (['--gin.UNTUNED_CHECKPOINT_PATH=/no'], 'no: there is no such run'),

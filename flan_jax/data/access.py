@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import importlib
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,12 @@ class Access:
   Attributes:
     catalogue: Finds datasets and mixtures by name.
     store: Opens their rows.
+    flags: The flags that another command needs to reach the same data.
   """
 
   catalogue: catalogue_lib.Catalogue
   store: 'rows.RowStore'
+  flags: str = ''
 
   @classmethod
   def from_args(cls, args: argparse.Namespace) -> 'Access':
@@ -59,7 +62,20 @@ class Access:
     return cls(
         catalogue=catalogue,
         store=rows.RowStore(args.cache_dir, settings),
+        flags=_flags(args),
     )
+
+
+def _flags(args: argparse.Namespace) -> str:
+  """Returns the data flags as they would be typed, each after a space."""
+  given = [('mixtures', path) for path in args.mixtures or []]
+  given += [('import', name) for name in args.imports or []]
+  given += [
+      (name, getattr(args, name))
+      for name in ('tfds_data_dir', 'data_dir', 'cache_dir')
+      if getattr(args, name)
+  ]
+  return ''.join(f' --{name}={shlex.quote(value)}' for name, value in given)
 
 
 def import_modules(names: list[str]) -> None:

@@ -29,6 +29,7 @@ def assemble(
     *,
     systems: Mapping[str, Mapping[str, Any]],
     mixtures: Sequence[str],
+    left_out: Sequence[str] = (),
     templates: str,
     rendering: protocol.Rendering,
     normalisation: str,
@@ -39,6 +40,7 @@ def assemble(
     tasks: The scores, at least one.
     systems: What each system is; of models, 'checkpoint' and 'step'.
     mixtures: What was evaluated, as it was asked for.
+    left_out: Datasets of it that were done without.
     templates: Which templates were ('all' and so on).
     rendering: Which rows were.
     normalisation: How options of different lengths were compared.
@@ -47,6 +49,7 @@ def assemble(
       'format': FORMAT,
       'version': flan_jax.__version__,
       'mixtures': list(mixtures),
+      'left_out': list(left_out),
       'split': rendering.split,
       'templates': templates,
       'max_examples': rendering.limit,

@@ -71,11 +71,15 @@ def _lead(results: Mapping[str, Any]) -> str:
   tuned = results['systems']['tuned']
   tasks = results['tasks']
   datasets = len({task['dataset'] for task in tasks})
+  without = ', '.join(results['left_out'])
+  less = (
+      f' Left out, for want of rows: {html.escape(without)}.' if without else ''
+  )
   return (
       f'<code>{html.escape(str(tuned["checkpoint"]))}</code>, step'
       f' {tuned["step"]:,}, on the {html.escape(results["split"])} split of'
       f' {_count(datasets, "dataset")} under {_count(len(tasks), "template")}:'
-      f' {_count(sum(task["examples"] for task in tasks), "example")}.'
+      f' {_count(sum(task["examples"] for task in tasks), "example")}.{less}'
   )
 
 
