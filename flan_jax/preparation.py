@@ -29,6 +29,10 @@ def main(args: argparse.Namespace) -> int:
   found = listing.members(access.catalogue, args.names, with_held_out=True)
   datasets = {task.dataset.name: task.dataset for task in found}
   failures = _download(access, datasets) if args.download else {}
+  for dataset, status in access.store.missing(datasets.values()):
+    # The line that says how to get it, and others that would do as well.
+    ways = [status.detail, *(f'  or {way}' for way in status.alternatives)]
+    failures.setdefault(dataset.name, '\n'.join(ways))
   lines = []
   with tqdm.tqdm(total=len(datasets), unit='dataset', disable=None) as bar:
 

@@ -18,6 +18,7 @@ LAYERS = (
         'checking',
         'composition',
         'documenting',
+        'preparation',
         'seqio_tasks',
         'datasets',
     ),

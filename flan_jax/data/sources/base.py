@@ -161,7 +161,9 @@ def missing(
     folders = [str(f.resolve()) for f in _folders(dataset, settings)]
     looked = f'looked in {", ".join(dict.fromkeys(folders))}'
   obtain = dataset.source.options.get('obtain', '')
-  hint = '' if settings.data_dir else ', or name its folder with --data_dir=DIR'
+  hint = ', or name its folder with --data_dir=DIR'
+  if settings.data_dir or '--data_dir' in obtain:
+    hint = ''
   detail = (
       f"'{where}' is not there ({looked}): {obtain or 'put it there'}{hint}"
   )
