@@ -20,6 +20,7 @@ from flan_jax.data import manifest as manifest_lib
 from flan_jax.data import preparing
 from flan_jax.data import sources
 from flan_jax.data import specs
+from flan_jax.data import wanted_rows
 from flan_jax.data.sources import base
 from flan_jax.data.sources import tfds
 
@@ -193,7 +194,7 @@ class View:
 
   def _names(self, split: str) -> list[str]:
     """Returns the splits of the source that a split of ours takes rows of."""
-    resolver = preparing.resolver(self.dataset, self.source, split)
+    resolver = wanted_rows.resolver(self.dataset, self.source, split)
     return resolver.names(self.dataset.splits[split])
 
   def _prefix(self, split: str) -> str:

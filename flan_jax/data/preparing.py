@@ -6,6 +6,7 @@ that and the source does not know; and once more for a sample when rows were
 turned down, since only then is it known what there is to draw from.
 """
 
+import array
 from collections.abc import Callable, Mapping
 import dataclasses
 import pathlib
@@ -20,13 +21,13 @@ from flan_jax.data import row_report
 from flan_jax.data import row_types
 from flan_jax.data import specs
 from flan_jax.data import splits as splits_lib
+from flan_jax.data import wanted_rows
 from flan_jax.data.sources import base
 import numpy as np
 
 # Called with the dataset's name, the split and the rows stored so far.
 Progress = Callable[[str, str, int], None]
 _PROGRESS_ROWS = 1000
-_FIRST = 5  # Of the rows turned down, a manifest names a few.
 
 
 class Preparer:
@@ -75,7 +76,7 @@ class Preparer:
       UserError: The source cannot be read, a row cannot be used, a split is
         empty, or the rows cannot be written.
     """
-    jobs: list[_Job] = []
+    jobs: list[wanted_rows.Job] = []
     judge = filtering.Filter(self._dataset)
     try:
       for split, (target, fingerprint) in targets.items():
@@ -103,19 +104,21 @@ class Preparer:
       for job in jobs:
         job.folder.close()
 
-  def _job(self, split: str, target: pathlib.Path, fingerprint: str) -> '_Job':
+  def _job(
+      self, split: str, target: pathlib.Path, fingerprint: str
+  ) -> wanted_rows.Job:
     expression = self._dataset.splits[split]
-    parts = resolver(self._dataset, self._source, split, self._count).parts(
-        expression
-    )
-    job = _Job(
+    parts = wanted_rows.resolver(
+        self._dataset, self._source, split, self._count
+    ).parts(expression)
+    job = wanted_rows.Job(
         split=split,
         parts=parts,
         fingerprint=fingerprint,
         skipped=base.Skipped(self._settings.on_error),
         unjudged=base.Skipped(self._settings.on_error),
         folder=row_folders.Folder(target),
-        turned_down=[{} for _ in parts],
+        turned_down=[array.array('q') for _ in parts],
     )
     limit = self._dataset.limits.get(split)
     if limit is not None:
@@ -146,15 +149,14 @@ class Preparer:
       chosen = splits_lib.sample(available, limit, self._settings.seed, name)
     return splits_lib.choose(parts, chosen, self._count)
 
-  def _sample_again(self, job: '_Job') -> None:
+  def _sample_again(self, job: wanted_rows.Job) -> None:
     """Draws among the rows that were not turned down."""
     kept = []
     for part, down in zip(job.parts, job.turned_down, strict=True):
       places = part.places
       if places is None:
         places = np.arange(self._count(part.split), dtype=np.int64)
-      out = np.fromiter(down, np.int64, len(down))
-      places = places[np.isin(places, out, invert=True)]
+      places = places[np.isin(places, np.array(down), invert=True)]
       kept.append(splits_lib.Part(part.split, places))
     rest = sum(len(part.places) for part in kept if part.places is not None)
     job.chosen = self._sample(job.split, kept, rest)
@@ -162,7 +164,7 @@ class Preparer:
 
   def _copy(
       self,
-      jobs: list['_Job'],
+      jobs: list[wanted_rows.Job],
       judge: filtering.Filter,
       judging: bool,
       progress: Progress | None,
@@ -176,7 +178,7 @@ class Preparer:
     names = dict.fromkeys(part.split for job in jobs for part in job.parts)
     for name in names:
       wanted = [
-          _Wanted(job, number, judging)
+          wanted_rows.Wanted(job, number, judging)
           for job in jobs
           for number, part in enumerate(job.parts)
           if part.split == name
@@ -192,7 +194,7 @@ class Preparer:
 
   def _take(
       self,
-      wanted: '_Wanted',
+      wanted: wanted_rows.Wanted,
       place: int,
       number: base.Number,
       row: base.Row,
@@ -215,7 +217,7 @@ class Preparer:
         job.unjudged.add(error)
         reason = filtering.BROKEN
       if reason:
-        job.turned_down[wanted.number][place] = reason
+        job.turn_down(wanted.number, place, reason)
         return
       if not wanted.chosen(place):
         return
@@ -232,7 +234,7 @@ class Preparer:
         progress(self._dataset.name, job.split, rows)
 
   def _warn(
-      self, jobs: list['_Job'], broken: Mapping[str, base.Skipped]
+      self, jobs: list[wanted_rows.Job], broken: Mapping[str, base.Skipped]
   ) -> None:
     skipped = [*broken.values()]
     for job in jobs:
@@ -247,7 +249,7 @@ class Preparer:
       )
 
   def _finish(
-      self, job: '_Job', broken: Mapping[str, base.Skipped]
+      self, job: wanted_rows.Job, broken: Mapping[str, base.Skipped]
   ) -> manifest_lib.SplitManifest:
     """Completes the files of a split; its folder still has no name."""
     dataset, source = self._dataset, self._source
@@ -255,15 +257,12 @@ class Preparer:
     names = list(dict.fromkeys(part.split for part in job.parts))
     place = ', '.join(dict.fromkeys(source.locate(name) for name in names))
     skipped = [*(broken[name] for name in names), job.skipped, job.unjudged]
-    reasons = [
-        (reason, f'{part.split}:{at}')
-        for part, down in zip(job.parts, job.turned_down, strict=True)
-        for at, reason in down.items()
-    ]
-    filtered = [at for reason, at in reasons if reason == filtering.FILTERED]
-    hidden = [at for reason, at in reasons if reason == filtering.HIDDEN]
+    filtered, hidden = (
+        job.counts[filtering.FILTERED],
+        job.counts[filtering.HIDDEN],
+    )
     if not rows:
-      raise self._empty(job, place, len(filtered), len(hidden))
+      raise self._empty(job, place, filtered, hidden)
     types = job.writer.finish()
     file = job.folder.path / row_files.FILE
     report = row_report.look(dataset, row_files.read(file), types)
@@ -280,17 +279,19 @@ class Preparer:
         limit=dataset.limits.get(job.split),
         first_rows=self._settings.first_rows,
         read=job.available if job.limited else job.read,
-        available=job.available - len(reasons) if job.limited else rows,
+        available=(
+            job.available - sum(job.counts.values()) if job.limited else rows
+        ),
         rows=rows,
         parts=[
             (part.split, job.writer.counts.get(number, 0))
             for number, part in enumerate(job.parts)
         ],
         types=types,
-        filtered=len(filtered),
-        filtered_places=filtered[:_FIRST],
-        hidden_labels=len(hidden),
-        hidden_places=hidden[:_FIRST],
+        filtered=filtered,
+        filtered_places=job.first[filtering.FILTERED],
+        hidden_labels=hidden,
+        hidden_places=job.first[filtering.HIDDEN],
         skipped=sum(each.count for each in skipped),
         skipped_places=[text for each in skipped for text in each.first][:20],
         empty=report.empty,
@@ -302,7 +303,7 @@ class Preparer:
     return manifest
 
   def _empty(
-      self, job: '_Job', place: str, filtered: int, hidden: int
+      self, job: wanted_rows.Job, place: str, filtered: int, hidden: int
   ) -> errors.UserError:
     dataset = self._dataset
     taken = 'takes no rows'
@@ -318,130 +319,3 @@ class Preparer:
     if hidden:
       text += f'; {hidden:,} have a hidden label, a negative number'
     return errors.UserError(text)
-
-
-def resolver(
-    dataset: specs.Dataset,
-    source: base.Source,
-    split: str,
-    count: Callable[[str], int] | None = None,
-) -> splits_lib.Resolver:
-  """Returns what says which rows of a source a split of a dataset takes.
-
-  Args:
-    dataset: The declaration.
-    source: Its source.
-    split: Named in errors.
-    count: The number of rows of a split of the source; may be left out where
-      only names are asked for.
-  """
-  return splits_lib.Resolver(
-      own=dataset.splits,
-      is_split=source.is_split,
-      count=count or _uncounted,
-      unknown=source.unknown,
-      where=base.declared_in(dataset, f'splits.{split}'),
-  )
-
-
-def _uncounted(name: str) -> int:
-  raise ValueError(f"the rows of '{name}' are not counted here")
-
-
-@dataclasses.dataclass
-class _Job:
-  """A split that is being stored.
-
-  Attributes:
-    split: train, validation or test.
-    parts: The rows of its slice.
-    fingerprint: Of the source.
-    skipped: Rows that could not be stored.
-    unjudged: Rows on which `keep` failed.
-    folder: What is written.
-    turned_down: For each part, place -> reason.
-    available: The rows of the slice; only known where there is a limit.
-    chosen: For each part, the places of the sample; None for all.
-    read: The rows seen so far.
-  """
-
-  split: str
-  parts: list[splits_lib.Part]
-  fingerprint: str
-  skipped: base.Skipped
-  unjudged: base.Skipped
-  folder: row_folders.Folder
-  turned_down: list[dict[int, str]]
-  available: int = 0
-  chosen: list[np.ndarray] | None = None
-  read: int = 0
-
-  def __post_init__(self):
-    self.writer = row_files.Writer(self.folder.path)
-
-  @property
-  def limited(self) -> bool:
-    return self.chosen is not None
-
-  def start_again(self, skipped: base.Skipped) -> None:
-    """Forgets the rows written so far."""
-    self.writer.discard()
-    self.writer = row_files.Writer(self.folder.path)
-    self.skipped = skipped
-
-
-class _Wanted:
-  """The rows that one part of a split still waits for."""
-
-  def __init__(self, job: _Job, number: int, whole: bool):
-    """Starts at the beginning.
-
-    Args:
-      job: The split.
-      number: The part.
-      whole: All rows of the slice are to be seen, whether chosen or not.
-    """
-    self.job = job
-    self.number = number
-    chosen = job.chosen[number] if job.chosen is not None else None
-    self._chosen = _Places(chosen)
-    places = job.parts[number].places
-    self._places = _Places(places) if whole or chosen is None else self._chosen
-
-  @property
-  def done(self) -> bool:
-    return self._places.done
-
-  def takes(self, place: int) -> bool:
-    """Whether the row at a place is to be seen; places come in order."""
-    return self._places.has(place)
-
-  def chosen(self, place: int) -> bool:
-    """Whether a row that is seen is among the sample."""
-    return self._chosen.has(place)
-
-
-class _Places:
-  """Places, ascending, that are asked for in order."""
-
-  def __init__(self, places: np.ndarray | None):
-    self.done = False
-    self._places = None if places is None else iter(places.tolist())
-    self._next = -1
-    self._advance()
-
-  def has(self, place: int) -> bool:
-    """Whether a place is among them."""
-    if self._places is None:
-      return True
-    while not self.done and self._next < place:
-      self._advance()
-    if place != self._next:
-      return False
-    self._advance()
-    return True
-
-  def _advance(self) -> None:
-    if self._places is not None:
-      self._next = next(self._places, -1)
-      self.done = self._next < 0
