@@ -94,6 +94,15 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def _vocabulary_argument(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+      '--vocabulary',
+      default='mixtures/mini/mini.model',
+      metavar='SPEC',
+      help="a SentencePiece file, or 'bytes' (default: %(default)s)",
+  )
+
+
 def _skip_missing_argument(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
       '--skip_missing',
@@ -268,15 +277,52 @@ def _show(commands) -> None:
       action='store_true',
       help="the declaration's made-up row under each template: needs no data",
   )
-  parser.add_argument(
-      '--vocabulary',
-      default='mixtures/mini/mini.model',
-      metavar='SPEC',
-      help="a SentencePiece file, or 'bytes' (default: %(default)s)",
-  )
+  _vocabulary_argument(parser)
   parser.add_argument('--json', action='store_true', help='print JSON Lines')
   _data_arguments(parser)
   parser.set_defaults(run='flan_jax.browse:show')
+
+
+def _mixture(commands) -> None:
+  parser = commands.add_parser(
+      'mixture',
+      help='print what a mixture is made of',
+      description=(
+          'Prints the tasks of a mixture with their examples, rates, and'
+          ' expected shares of\nexamples and tokens; with --steps how often'
+          ' each is gone through, with --run\nwhat a run has drawn, beside what'
+          ' it was to draw.'
+      ),
+  )
+  parser.add_argument(
+      'name', nargs='?', help='a mixture or task, such as flan2021_no_sentiment'
+  )
+  parser.add_argument(
+      '--run', dest='run_dir', metavar='DIR', help='a run or one checkpoint'
+  )
+  for flag, default, text in (
+      ('--steps', None, 'training steps to estimate epochs for'),
+      ('--batch_size', 128, 'packed rows in a batch (default: %(default)s)'),
+      ('--inputs_length', 1024, 'tokens of inputs (default: %(default)s)'),
+      ('--targets_length', 256, 'tokens of targets (default: %(default)s)'),
+      ('--sample', 200, 'examples of each task to count tokens of'),
+      ('--seed', 0, 'which examples (default: %(default)s)'),
+  ):
+    parser.add_argument(flag, type=int, default=default, metavar='N', help=text)
+  parser.add_argument(
+      '--split',
+      help='train, validation or test (default: train; test for :held_out)',
+  )
+  _vocabulary_argument(parser)
+  parser.add_argument(
+      '--prepare',
+      action='store_true',
+      help='read all rows that are here, not only those that are quick to read',
+  )
+  parser.add_argument('--json', action='store_true', help='print JSON')
+  _skip_missing_argument(parser)
+  _data_arguments(parser)
+  parser.set_defaults(run='flan_jax.composition:mixture')
 
 
 def _prepare(commands) -> None:
@@ -403,6 +449,7 @@ def parser() -> argparse.ArgumentParser:
       _eval,
       _tasks,
       _show,
+      _mixture,
       _prepare,
       _check,
       _document,

@@ -79,7 +79,9 @@ def test_user_errors_are_one_line_and_exit_2(capsys, monkeypatch):
   assert message == 'flan-jax: error: rte.yaml:3: colour: unknown key\n'
 
 
-@pytest.mark.parametrize('command', ['train', 'infer', 'eval', 'tasks', 'show'])
+@pytest.mark.parametrize(
+    'command', ['train', 'infer', 'eval', 'tasks', 'show', 'mixture']
+)
 def test_every_command_explains_itself(command, capsys):
   with pytest.raises(SystemExit) as stopped:
     cli.main([command, '--help'])

@@ -17,6 +17,7 @@ LAYERS = (
         'browse',
         'checking',
         'composition',
+        'composition',
         'documenting',
         'preparation',
         'seqio_tasks',

@@ -155,8 +155,7 @@ class Checkpointer:
 
   def position(self, step: int) -> Position:
     """Returns the data position that was saved with `step`."""
-    path = runs.step_path(self._directory, step) / _POSITION
-    return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path)['data']
+    return read_position(self._directory, step)
 
   def restore(self, step: int, params: Any, optimizer: Any) -> tuple[Any, Any]:
     """Reads a checkpoint, onto whatever mesh is asked for.
@@ -225,6 +224,12 @@ class Loaded:
   lengths: dict[str, int]
   run: dict[str, Any]
   step: int
+
+
+def read_position(directory: str | os.PathLike[str], step: int) -> Position:
+  """Returns the data position that a run saved with a step."""
+  path = runs.step_path(directory, step) / _POSITION
+  return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path)['data']
 
 
 def load_model(

@@ -187,6 +187,38 @@ class TrainPipeline:
     """
     return self._report
 
+  def drawn(self) -> np.ndarray:
+    """Returns how often each member was drawn up to the position.
+
+    It is computed from the position alone, so it holds for all of a run, and
+    for all hosts together; the pipeline must have all streams. Of a packed
+    block that is begun, each member counts for the share of rows in use.
+
+    Returns:
+      float64 [members].
+
+    Raises:
+      ValueError: Other hosts have some of the streams.
+    """
+    if len(self._positions) < self._streams:
+      raise ValueError('Other hosts have some of the streams.')
+    index_map, size = self._blocks.index_map, self._blocks.size
+    whole = min(block for block, _ in self._positions.values())
+    first = index_map.drawn(whole * self._streams * size)
+    counts: np.ndarray = first.astype(np.float64)
+    for stream, (block, row) in self._positions.items():
+      for later in range(whole, block + bool(row)):
+        number = later * self._streams + stream
+        places = np.arange(number * size, (number + 1) * size)
+        used = 1.0
+        if later == block and self._config.pack:
+          used = row / len(self._blocks.build(number).rows)
+        elif later == block:
+          places = places[:row]  # An example a row, in their order.
+        member = index_map.lookup(places).member
+        counts += used * np.bincount(member, minlength=len(counts))
+    return counts
+
   def get_state(self) -> dict[str, Any]:
     """Returns the position after the last batch, fit for JSON.
 

@@ -59,6 +59,42 @@ RATES = st.lists(
 
 
 @hypothesis.given(
+    RATES,
+    st.integers(1, 5 * mixing.CYCLE),
+    st.integers(0, 9),
+    st.booleans(),
+)
+@hypothesis.settings(deadline=None)
+def test_drawn_counts_what_is_looked_up(rates, places, seed, shuffle):
+  index_map = mixing.IndexMap(
+      [f'member_{n}' for n in range(len(rates))],
+      np.full(len(rates), 7),
+      rates,
+      seed=seed,
+      shuffle=shuffle,
+  )
+  member = index_map.lookup(np.arange(places)).member
+  expected = np.bincount(member, minlength=len(rates))
+  np.testing.assert_array_equal(index_map.drawn(places), expected)
+
+
+def test_drawn_of_very_many_places():
+  index_map = mixing.IndexMap(['a', 'b'], [5, 9], [1.0, 3.0])
+  drawn = index_map.drawn(10**15)
+  assert drawn.sum() == 10**15
+  np.testing.assert_allclose(drawn, [0.25e15, 0.75e15], atol=2)
+
+
+def test_a_cap_of_each_member():
+  none = np.iinfo(np.int64).max
+  draws = order(400, [50, 50, 3], [1, 1, 1], cap=np.array([7, none, none]))
+  rows = [set(draws.row[draws.member == n].tolist()) for n in range(3)]
+  assert [len(some) for some in rows] == [7, 50, 3]
+  with pytest.raises(ValueError, match='cap'):
+    order(1, [5, 5], [1, 1], cap=np.array([1, 0]))
+
+
+@hypothesis.given(
     rates=RATES, seed=st.integers(0, 99), first=st.integers(0, 40)
 )
 @hypothesis.settings(deadline=None, max_examples=50)

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -545,3 +546,31 @@ def test_workers_count_too(mixed):
     assert here.report.counts.any()
   finally:
     there.close()
+
+
+@pytest.mark.parametrize('pack', [True, False])
+def test_drawn_is_what_the_batches_hold(mixed, pack):
+  config = dataclasses.replace(CONFIG, pack=pack)
+  some = make(mixed, config)
+  names = list(SIZES)
+  assert some.drawn().tolist() == [0, 0, 0]
+  batches = take(some, 60)
+  again = make(mixed, config)
+  again.set_state(json.loads(json.dumps(some.get_state())))
+  np.testing.assert_array_equal(again.drawn(), some.drawn())
+  held = collections.Counter(
+      re.search(r'(short|long|few) ', targets + inputs)[1]
+      for inputs, targets in texts(batches)
+  )
+  counts = np.array([held[name] for name in names])
+  if pack:  # Blocks that are begun are counted by rows.
+    np.testing.assert_allclose(some.drawn(), counts, rtol=0.02, atol=6)
+    assert abs(some.drawn().sum() - counts.sum()) < 0.02 * counts.sum()
+  else:
+    np.testing.assert_array_equal(some.drawn(), counts)
+
+
+def test_drawn_needs_all_streams(mixed):
+  some = make(mixed, process_index=0, process_count=2)
+  with pytest.raises(ValueError, match='Other hosts'):
+    some.drawn()
