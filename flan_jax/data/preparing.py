@@ -111,7 +111,13 @@ class Preparer:
     parts = wanted_rows.resolver(
         self._dataset, self._source, split, self._count
     ).parts(expression)
-    job = wanted_rows.Job(
+    available, chosen = 0, None
+    limit = self._dataset.limits.get(split)
+    if limit is not None:
+      available = sum(splits_lib.size(part, self._count) for part in parts)
+      if available > limit:
+        chosen = self._sample(split, parts, available)
+    return wanted_rows.Job(
         split=split,
         parts=parts,
         fingerprint=fingerprint,
@@ -119,14 +125,9 @@ class Preparer:
         unjudged=base.Skipped(self._settings.on_error),
         folder=row_folders.Folder(target),
         turned_down=[array.array('q') for _ in parts],
+        available=available,
+        chosen=chosen,
     )
-    limit = self._dataset.limits.get(split)
-    if limit is not None:
-      sizes = [splits_lib.size(part, self._count) for part in parts]
-      job.available = sum(sizes)
-      if job.available > limit:
-        job.chosen = self._sample(split, parts, job.available)
-    return job
 
   def _count(self, name: str) -> int:
     if name not in self._counts:
@@ -257,10 +258,9 @@ class Preparer:
     names = list(dict.fromkeys(part.split for part in job.parts))
     place = ', '.join(dict.fromkeys(source.locate(name) for name in names))
     skipped = [*(broken[name] for name in names), job.skipped, job.unjudged]
-    filtered, hidden = (
-        job.counts[filtering.FILTERED],
-        job.counts[filtering.HIDDEN],
-    )
+    filtered = job.counts[filtering.FILTERED]
+    hidden = job.counts[filtering.HIDDEN]
+    limit = dataset.limits.get(job.split)
     if not rows:
       raise self._empty(job, place, filtered, hidden)
     types = job.writer.finish()
@@ -276,8 +276,8 @@ class Preparer:
         version=source.version,
         fingerprint=job.fingerprint,
         seed=self._settings.seed,
-        limit=dataset.limits.get(job.split),
-        first_rows=self._settings.first_rows,
+        limit=limit,
+        first_rows=limit is not None and self._settings.first_rows,
         read=job.available if job.limited else job.read,
         available=(
             job.available - sum(job.counts.values()) if job.limited else rows

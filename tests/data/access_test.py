@@ -53,6 +53,20 @@ def test_flags_lead_to_declarations_and_rows(declare, cache, tmp_path):
     strict.store.open(dataset, 'train')
 
 
+def test_first_rows_in_place_of_a_sample(declare, cache):
+  text = _DATASET.replace('splits:', 'limits: {train: 3}\nsplits:')
+  path = declare('mine/toy_first.yaml', text)
+  declare('mine/rows.jsonl', '\n'.join(f'{{"a": "{i}"}}' for i in range(50)))
+  rows = {}
+  for first in (False, True):
+    opened = access.Access.from_args(
+        _args(mixtures=[str(path)], first_rows=first)
+    )
+    dataset = opened.catalogue.dataset('toy_first')
+    rows[first] = opened.store.open(dataset, 'train').row_ids(range(3))
+  assert rows[True] == ['train:0', 'train:1', 'train:2'] != rows[False]
+
+
 def test_modules_of_the_working_directory(declare, tmp_path, monkeypatch):
   declare('toy_importable.py', 'DONE = True\n')
   declare('toy_incomplete.py', 'import toy_that_is_nowhere\n')

@@ -6,8 +6,11 @@ import sys
 import textwrap
 
 from flan_jax import errors
+from flan_jax.data import row_files
 from flan_jax.data import rows as rows_lib
 from flan_jax.data import specs
+import hypothesis
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -348,3 +351,65 @@ def test_fields_are_stored_in_place_of_rows(code, hundred, cache):
   code('fields_many', text.replace("row['text'],", "row['text'].upper(),"))
   again = rows_lib.RowStore(cache).open(dataset, 'train')
   assert again.fields([3])[0]['text'] == 'ROW 3'
+
+
+@hypothesis.settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(
+    bounds=st.lists(
+        st.tuples(st.integers(-40, 40), st.integers(-40, 40)),
+        min_size=1,
+        max_size=3,
+    ),
+    labels=st.lists(st.integers(-1, 1), min_size=1, max_size=30),
+    limit=st.one_of(st.none(), st.integers(1, 20)),
+    first_rows=st.booleans(),
+    batch=st.sampled_from([2, 1 << 16]),
+)
+def test_slices_filters_and_limits_together(
+    tmp_path, bounds, labels, limit, first_rows, batch
+):
+  """Against the same in a few lines of Python, for any slices and labels."""
+  path = tmp_path / 'rows.jsonl'
+  rows = [{'text': f'{i}', 'label': label} for i, label in enumerate(labels)]
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  expected = [
+      place
+      for start, stop in bounds
+      for place in range(len(rows))[start:stop]
+      if labels[place] >= 0
+  ]
+  dataset = _dataset(
+      path,
+      {'train': '+'.join(f'train[{start}:{stop}]' for start, stop in bounds)},
+      choices=specs.Choices(label='label', names=('no', 'yes')),
+      limits={} if limit is None else {'train': limit},
+  )
+  settings = rows_lib.SourceSettings(first_rows=first_rows)
+  store = rows_lib.RowStore(tmp_path / 'cache', settings)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(row_files, '_BATCH_ROWS', batch)
+    if not expected:
+      with pytest.raises(errors.UserError, match='the split is empty'):
+        store.open(dataset, 'train')
+      return
+    found = _numbers(store.open(dataset, 'train'))
+  if limit is None or limit >= len(expected):
+    assert found == expected
+  elif first_rows:
+    assert found == expected[:limit]
+  else:
+    assert len(found) == limit
+    rest = iter(expected)
+    assert all(place in rest for place in found)  # In the same order.
+
+
+def test_a_split_that_cannot_be_counted_leaves_nothing(hundred, cache):
+  hundred.write_text(hundred.read_text() + '{')
+  dataset = _dataset(hundred, {'train': 'train[:-5]'}, limits={'train': 5})
+  with pytest.raises(errors.UserError, match='hundred.jsonl:101: not valid'):
+    rows_lib.RowStore(cache).open(dataset, 'train')
+  assert not list(cache.glob('rows/toy/.*'))
