@@ -47,7 +47,8 @@ def tasks(args: argparse.Namespace) -> int:
         f"nothing fits '{args.pattern}'.{errors.nearest(args.pattern, known)}"
     )
   if args.json:
-    listed = {'datasets': datasets, 'mixtures': mixtures}
+    counts = listing.count_tasks(access.catalogue)
+    listed = {'datasets': datasets, 'mixtures': mixtures, 'names': counts}
     print(json.dumps(listed, indent=2, ensure_ascii=False))
     return 0
   broken = [row for row in (*datasets, *mixtures) if 'error' in row]
@@ -62,15 +63,7 @@ def tasks(args: argparse.Namespace) -> int:
   for row in broken:
     print(f'{row["name"]}: {row["error"]}')
   if not args.pattern:
-    # A part's own spaces are no place for a line break.
-    parts = ', '.join(part.replace(' ', '\0') for part in tasks_lib.PARTS)
-    print(
-        textwrap.fill(
-            f'A name may be followed by parts, in this order: {parts}. Such as'
-            ' rte:template_3, mini:no_options or mini:held_out.',
-            _WIDTH,
-        ).replace('\0', ' ')
-    )
+    _print_scheme(listing.count_tasks(access.catalogue))
   return 0
 
 
@@ -107,17 +100,59 @@ def _dataset_cells(row: dict[str, Any]) -> list[str]:
 
 
 def _print_mixtures(rows: Sequence[dict[str, Any]]) -> None:
+  """Prints each mixture, and a series of them as one."""
+  series: dict[str, list[dict[str, Any]]] = {}
   for row in rows:
-    print(
-        f'mixture {row["name"]}: {listing.counted(len(row["members"]), "task")}'
-    )
+    series.setdefault(row['series'] or row['name'], []).append(row)
+  for name, group in series.items():
+    counts = [len(row['members']) for row in group]
+    row = group[0]
+    if row['series']:
+      before, after = map(len, name.split('{n}'))
+      numbers = sorted(
+          int(each['name'][before : len(each['name']) - after])
+          for each in group
+      )
+      print(
+          f'mixtures {name}, n = {", ".join(map(str, numbers))}:'
+          f' {min(counts)} to {max(counts)} tasks'
+      )
+    else:
+      print(f'mixture {name}: {listing.counted(counts[0], "task")}')
     if row['description']:
       print(f'  {row["description"]}')
-    if row['held_out']:
+    if row['held_out'] and len(group) == 1:
       names = ', '.join(row['held_out'][:4])
       more = len(row['held_out']) - 4
       print(f'  held out: {names}' + (f' and {more} more' if more > 0 else ''))
+    if row['leave_outs']:
+      print(
+          f'  all but one: {name}_no_<cluster or dataset>,'
+          f' {len(row["leave_outs"])} names, such as {row["leave_outs"][0]}'
+      )
     print()
+
+
+def _print_scheme(counts: dict[str, int]) -> None:
+  """Prints how tasks are named, and how many names there are."""
+  # A part's own spaces are no place for a line break.
+  parts = ', '.join(part.replace(' ', '\0') for part in tasks_lib.PARTS)
+  print(
+      textwrap.fill(
+          f'A name may be followed by parts, in this order: {parts}. Such as'
+          ' rte:template_3, mini:no_options or mini:held_out.',
+          _WIDTH,
+      ).replace('\0', ' ')
+  )
+  print(
+      textwrap.fill(
+          f'That makes {counts["tasks"]:,} tasks without exemplars, as many'
+          ' again for every number of shots and for fit_shot, and'
+          f' {counts["mixtures"]:,} mixtures under any of these settings. A'
+          ' name is looked up when it is asked for.',
+          _WIDTH,
+      )
+  )
 
 
 def show(args: argparse.Namespace) -> int:

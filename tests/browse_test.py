@@ -102,6 +102,37 @@ def test_tasks_as_json_says_all(run, folder):
   assert row['state'] == 'here' and row['path'] == str(folder / 'mood.yaml')
 
 
+def test_tasks_sums_up_series_and_leave_outs(run):
+  _, out, _ = run('tasks')
+  lines = out.splitlines()
+  assert (
+      'mixtures flan2021_clusters_{n}, n = 1, 2, 3, 4, 5, 6, 7: 11 to 38 task'
+      in out
+  )
+  assert 'flan2021_clusters_3:' not in out
+  (line,) = [line for line in lines if 'flan2021_no_<' in line]
+  assert '82 names, such as flan2021_no_aeslc' in line
+  _, out, _ = run('tasks', 'flan2021_no_squad_v1', '--json')
+  (row,) = json.loads(out)['mixtures']
+  assert row['held_out'] == ['squad_v1', 'squad_v2']
+  assert (len(row['members']), row['leave_outs']) == (67, [])
+
+
+def test_tasks_counts_the_names_there_are(run, folder):
+  for name in ('copy.yaml', 'few.yaml'):
+    (folder / name).unlink()
+  _, before, _ = run('tasks', '--json')
+  (folder / 'mood.yaml').unlink()
+  (folder / 'other.yaml').write_text('version: 1\nmembers: [rte]\n')
+  _, after, _ = run('tasks', '--json')
+  before, after = (json.loads(text)['names'] for text in (before, after))
+  # All or none of its templates, the name alone, two by number, the first one;
+  # each as it is, ranked or generated; options shown, hidden or random. What
+  # has no template is ranked as well: its targets are the answer.
+  assert before['tasks'] - after['tasks'] == 6 * 3 * 3
+  assert after['mixtures'] - before['mixtures'] == 1
+
+
 def test_tasks_goes_on_past_a_mistake(run, folder):
   (folder / 'broken.yaml').write_text('version: 1\ncolour: red\n')
   code, out, _ = run('tasks')

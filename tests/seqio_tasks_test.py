@@ -117,6 +117,9 @@ def declared(tmp_path_factory):
       'version: 1\nmembers: [{name: inner, weight: 4}, {name:'
       ' "colours:no_options", weight: 0.5}]\nrates: explicit\n'
   )
+  (folder / 'whole.yaml').write_text(
+      'version: 1\nmembers: [colours, plurals]\nmax_rate: 7\nleave_out: {}\n'
+  )
   colours = [
       {'thing': f'thing {i} ▁ {"é" * i}', 'colour': ('red', 'green')[i % 2]}
       for i in range(12)
@@ -316,6 +319,20 @@ def test_a_mixture_within_a_mixture_has_seqios_rates(configured):
   assert found.get_rate(tasks['colours']) == pytest.approx(
       4 * 7 ** (1 / 3) / (7 ** (1 / 3) + 5 ** (1 / 3))
   )
+
+
+def test_leave_outs_are_found_by_name(configured):
+  assert 'whole_no_plurals' not in list(seqio.MixtureRegistry.names())
+  found = seqio.get_mixture_or_task('whole_no_plurals:no_options')
+  assert {t.name: found.get_rate(t) for t in found.tasks} == {
+      'colours:no_options': 7
+  }
+  held_out = seqio.get_mixture_or_task('whole_no_plurals:held_out')
+  assert [task.name for task in held_out.tasks] == ['plurals']
+  assert 'whole_no_nothing' not in seqio.MixtureRegistry.names()
+  # Those of FLAN 2021, which need no data to be looked up.
+  found = seqio.get_mixture_or_task('flan2021_no_translation')
+  assert len(found.tasks) == 61
 
 
 def test_a_member_has_the_mixtures_examples(configured, ours, model):

@@ -112,6 +112,44 @@ def straight(project):
   return project / 'straight'
 
 
+def test_drawn_so_far_comes_from_a_checkpoint(project, straight, capsys):
+  capsys.readouterr()
+  args = [f'--mixtures={project / "sums.yaml"}', f'--cache_dir={project}/cache']
+  assert cli.main(['mixture', f'--run={straight}', '--json', *args]) == 0
+  found = json.loads(capsys.readouterr().out)
+  (task,) = found['tasks']
+  # Packed: more examples than rows have been seen.
+  assert task['share_drawn'] == 1
+  assert task['drawn'] > found['steps'] * found['batch_size'] / 2
+  assert task['epochs'] == pytest.approx(
+      task['drawn'] / task['examples'], abs=0.01
+  )
+
+
+def test_missing_rows_stop_a_run_at_once_or_are_left_out(project, capsys):
+  folder = project / 'missing'
+  folder.mkdir()
+  lost = DATASET.replace('sums.jsonl', 'lost.jsonl')
+  (folder / 'lost.yaml').write_text(lost)
+  (folder / 'both.yaml').write_text('version: 1\nmembers: [sums, lost]\n')
+  more = [
+      f'--mixtures={folder}',
+      '--gin.MIXTURE_OR_TASK_NAME=both',
+      '--gin.EVAL_MIXTURE_OR_TASK_NAME=sums',
+      '--gin.TRAIN_STEPS=1',
+  ]
+  with pytest.raises(
+      errors.UserError, match='both: the rows of 1 of 2 datasets are not here'
+  ):
+    _train(project, 'both', *more)
+  assert not (project / 'both').exists()
+  assert _train(project, 'both', *more, '--skip_missing') == 0
+  assert 'left out, since their rows are not here' in capsys.readouterr().err
+  run = json.loads((project / 'both' / 'run.json').read_text())
+  assert run['left_out'] == ['lost']
+  assert 'MIXTURE_OR_TASK_NAME.lost' not in run['settings']
+
+
 def _stop_after(monkeypatch, step: int) -> None:
   """Sends SIGTERM when the record of `step` is written."""
   write = metrics.Writer.write

@@ -1,6 +1,7 @@
 """What there is: datasets and mixtures, as plain values for lists and JSON."""
 
 from collections.abc import Iterable
+import contextlib
 import dataclasses
 import fnmatch
 from typing import Any, TYPE_CHECKING
@@ -53,14 +54,21 @@ def datasets(
 def mixture_specs(
     catalogue: catalogue_lib.Catalogue, pattern: str | None = None
 ) -> list[dict[str, Any]]:
-  """Returns what is known of each mixture, by name; JSON values."""
+  """Returns what is known of each mixture, by name; JSON values.
+
+  A leave-out is there only if the pattern is its name.
+  """
   found: list[dict[str, Any]] = []
-  for name in catalogue.mixture_names():
+  names = catalogue.mixture_names()
+  if pattern and pattern not in names and catalogue.has(pattern):
+    names += [pattern] if catalogue.is_mixture(pattern) else []
+  for name in names:
     if not _fits(pattern, [name]):
       continue
     try:
       spec = catalogue.mixture(name)
       members = _member_names(catalogue, name)
+      leave_outs = catalogue.leave_out_names(name)
       held_out = _member_names(catalogue, held_out_name(catalogue, name))
     except errors.UserError as error:
       found.append({'name': name, 'error': str(error)})
@@ -71,11 +79,50 @@ def mixture_specs(
         'version': spec.version,
         'members': members,
         'held_out': held_out,
+        'leave_outs': leave_outs,
+        'series': spec.series,
+        'rates': spec.rates.kind,
         'cap': spec.cap,
         'max_rate': spec.max_rate,
         'path': str(spec.path),
     })
   return found
+
+
+def count_tasks(catalogue: catalogue_lib.Catalogue) -> dict[str, int]:
+  """Returns how many names there are to ask for, counted one by one.
+
+  Returns:
+    'tasks': datasets under every setting but shots; 'mixtures', with leave-outs
+    but without settings. What cannot be read is not counted.
+  """
+  tasks_found = 0
+  for name in catalogue.dataset_names():
+    with contextlib.suppress(errors.UserError):
+      tasks_found += _count_settings(catalogue.dataset(name))
+  mixtures_found = 0
+  for name in catalogue.mixture_names():
+    mixtures_found += 1
+    with contextlib.suppress(errors.UserError):
+      mixtures_found += len(catalogue.leave_out_names(name))
+  return {'tasks': tasks_found, 'mixtures': mixtures_found}
+
+
+def _count_settings(dataset: specs.Dataset) -> int:
+  """Returns the tasks of a dataset without exemplars, template by number."""
+  used = sum(not template.held_out for template in dataset.templates)
+  ways: list[dict[str, Any]] = [{}, {'baseline': 'no_template'}]
+  ways.append({'baseline': 'name_only'})
+  ways += [{'template': str(n)} for n in range(len(dataset.templates))]
+  ways += [{'num_templates': n} for n in range(1, used + 1)]
+  found = 0
+  for way in ways:
+    for evaluation in ('', 'rank', 'generate'):
+      with contextlib.suppress(errors.UserError):
+        tasks.create(dataset, tasks.Setting(evaluation=evaluation, **way))
+        found += 1
+  # Options are shown, hidden, or in random order.
+  return found * 3 if dataset.choices else found
 
 
 def held_out_name(catalogue: catalogue_lib.Catalogue, name: str) -> str:
