@@ -140,6 +140,7 @@ class TrainPipeline:
         config.pack,
         config.shuffle,
     )
+    caps = [] if mixture.caps is None else [mixture.caps.tolist()]
     # All that decides on the order: a position means nothing in another one.
     self._identity = {
         'seed': config.seed,
@@ -148,7 +149,7 @@ class TrainPipeline:
         'shuffle': config.shuffle,
         'block': config.block,
         'split': split,
-        'mixture': _digest([names, sizes.tolist(), rates.tolist()]),
+        'mixture': _digest([names, sizes.tolist(), rates.tolist(), *caps]),
         'vocabulary': _digest(vocabulary.describe()),
     }
     if any(task.setting.shots for task, _ in mixture.members):

@@ -574,3 +574,14 @@ def test_drawn_needs_all_streams(mixed):
   some = make(mixed, process_index=0, process_count=2)
   with pytest.raises(ValueError, match='Other hosts'):
     some.drawn()
+
+
+def test_another_cap_is_other_data(mixed):
+  """Though the rates are the same."""
+  mixture, store = mixed
+  one, other = (
+      make((dataclasses.replace(mixture, cap=cap, max_rate=17), store))
+      for cap in (100, 90)
+  )
+  with pytest.raises(errors.UserError, match='different: mixture'):
+    other.set_state(one.get_state())
