@@ -24,6 +24,13 @@ _CACHE_CHARACTERS = 16_000_000
 # Draws in search of exemplars that put another question than the query, as a
 # multiple of the exemplars wanted.
 _SEARCH = 16
+# Stands for ids that nobody has asked for yet.
+UNKNOWN = np.empty(0, np.int32)
+_NO_IDS: list[np.ndarray] = []
+# What is assumed before anything is known: tokens of an exemplar, tokens a
+# character. They decide on effort, never on results.
+_MEAN_TOKENS = 100.0
+_DENSITY = 0.3
 
 
 class Shown(NamedTuple):
@@ -46,21 +53,18 @@ class Exemplar:
   Attributes:
     block: Its text.
     identity: Of `Shown`.
-    first: Its ids at the beginning of a prompt, None where parts cannot be
-      tokenised exactly.
-    after: Its ids after another, the separator's first.
-    tokens: The number of ids by itself; -1 while it is not known.
+    first: Its ids at the beginning of a prompt; None where parts cannot be
+      tokenised exactly, and `UNKNOWN` while nobody has asked.
+    after: The same after another exemplar, the separator's ids first.
   """
 
-  __slots__ = ('after', 'block', 'first', 'identity', 'tokenised', 'tokens')
+  __slots__ = ('after', 'block', 'first', 'identity')
 
   def __init__(self, block: str, identity: str):
     self.block = block
     self.identity = identity
-    self.first: np.ndarray | None = None
-    self.after: np.ndarray | None = None
-    self.tokenised = [False, False]  # First, after.
-    self.tokens = -1
+    self.first: np.ndarray | None = UNKNOWN
+    self.after: np.ndarray | None = UNKNOWN
 
 
 _Key = tuple[str, int, int, int, int]
@@ -135,6 +139,42 @@ class Pool:
   by_epoch: bool
 
 
+class _Draft:
+  """A prompt on its way.
+
+  Attributes:
+    rows: The rows drawn for it, the query's own left out.
+    drawn: How many were drawn, the query's own counted.
+    seen: How many of them have been looked at.
+    kept: The exemplars that fit.
+    parts: Their ids.
+    room: Tokens that are left.
+    exact: Whether its parts can be put together as ids.
+    full: Whether the next exemplar did not fit.
+  """
+
+  __slots__ = (
+      'drawn',
+      'exact',
+      'full',
+      'kept',
+      'parts',
+      'room',
+      'rows',
+      'seen',
+  )
+
+  def __init__(self, rows: list[int], drawn: int):
+    self.rows = rows
+    self.drawn = drawn
+    self.seen = 0
+    self.kept: list[Exemplar] = []
+    self.parts: list[np.ndarray] = []
+    self.room = 0
+    self.exact = False
+    self.full = False
+
+
 class Prompter:
   """Puts exemplars before the queries of one task."""
 
@@ -171,19 +211,19 @@ class Prompter:
       self._joiner = vocabulary.joiner(layout.between)
     self._cache = cache or Cache()
     self._ordered = few_shot.in_order(count + 1, pool.size)
+    self._mean = _MEAN_TOKENS
+    self._density = _DENSITY
 
   def texts(self, queries: Queries) -> list[str]:
     """Returns the prompts as text."""
-    exemplars = self._exemplars(queries)
     if self._vocabulary is None or self._room is None:
-      kept = [len(some) for some in exemplars]
+      drafts = self._drafts(queries, None)
+      kept = [(draft.kept, _NO_IDS) for draft in drafts]
     else:
-      kept = [number for number, _ in self._fitted(queries, exemplars)]
+      kept = self._fitted(queries)
     return [
-        self._text(some[:number], shown.inputs)
-        for some, number, shown in zip(
-            exemplars, kept, queries.shown, strict=True
-        )
+        self._text(exemplars, shown.inputs)
+        for (exemplars, _), shown in zip(kept, queries.shown, strict=True)
     ]
 
   def ids(self, queries: Queries) -> list[list[np.ndarray]]:
@@ -192,46 +232,132 @@ class Prompter:
     The vocabulary and `max_inputs` are needed. Ends are not among the ids, and
     a query that is too long by itself is not cut.
     """
-    fitted = self._fitted(queries, self._exemplars(queries))
-    return [parts for _, parts in fitted]
+    return [parts for _, parts in self._fitted(queries)]
 
   def _text(self, exemplars: Sequence[Exemplar], query: str) -> str:
     return self._layout.join([each.block for each in exemplars], query)
 
-  def _exemplars(self, queries: Queries) -> list[list[Exemplar]]:
-    """Draws each query's exemplars, the first to keep first."""
-    rows, numbers = self._draw(queries)
-    found = self._look_up(queries, np.arange(len(rows)), rows)
-    result = []
-    for place, (some, number, query) in enumerate(
-        zip(found, numbers, queries.shown, strict=True)
-    ):
-      kept = some[:number]
-      identity = query.identity
-      for each in kept:
-        if each.identity == identity:
-          kept = self._search(queries, place)
-          break
-      result.append(kept)
-    return result
+  def _drafts(
+      self, queries: Queries, afters: Sequence[np.ndarray | None] | None
+  ) -> list[_Draft]:
+    """Gives each query its exemplars, the first to keep first.
 
-  def _draw(self, queries: Queries) -> tuple[np.ndarray, list[int]]:
-    """Draws rows, int64 [B, n], and says how many of each are to be used.
+    Exemplars are rendered and tokenised in rounds, as many as there may be
+    room for, so that few are made in vain.
 
-    The query's own row is left out, which changes no other.
+    Args:
+      queries: All queries.
+      afters: Their ids after exemplars; None where those are not measured.
+    """
+    drafts = [
+        _Draft(rows, self._count + 1)
+        for rows in self._draw(queries, self._count + 1)
+    ]
+    if afters is not None:
+      assert self._room is not None
+      for draft, ids in zip(drafts, afters, strict=True):
+        if ids is not None:
+          draft.exact = True
+          draft.room = self._room - len(ids)
+          draft.full = draft.room <= 0
+    while True:
+      wanted = [
+          (place, number)
+          for place, draft in enumerate(drafts)
+          if (number := self._wanted(queries, place, draft))
+      ]
+      if not wanted:
+        return drafts
+      self._advance(queries, drafts, wanted)
+
+  def _wanted(self, queries: Queries, place: int, draft: _Draft) -> int:
+    """Returns how many more exemplars to look at for a prompt."""
+    missing = self._count - len(draft.kept)
+    if not missing or draft.full:
+      return 0
+    if draft.seen == len(draft.rows):
+      self._draw_more(queries, place, draft)
+    left = len(draft.rows) - draft.seen
+    if draft.exact:
+      # Rather one too few than one too many.
+      missing = min(missing, max(1, int(draft.room / self._mean)))
+    return min(missing, left)
+
+  def _advance(
+      self,
+      queries: Queries,
+      drafts: list[_Draft],
+      wanted: list[tuple[int, int]],
+  ) -> None:
+    """Looks at the next exemplars of prompts."""
+    rows: list[int] = []
+    for place, number in wanted:
+      draft = drafts[place]
+      rows += draft.rows[draft.seen : draft.seen + number]
+      draft.seen += number
+    places = np.repeat(*np.array(wanted, np.int64).T)
+    found = self._look_up(queries, places, np.array(rows, np.int64))
+    first: list[Exemplar] = []
+    after: list[Exemplar] = []
+    new: list[tuple[_Draft, list[Exemplar]]] = []
+    start = 0
+    for place, number in wanted:
+      draft, identity = drafts[place], queries.shown[place].identity
+      some = [
+          each
+          for each in found[start : start + number]
+          if each.identity != identity
+      ]
+      start += number
+      if not draft.exact:
+        draft.kept += some
+      elif some:
+        new.append((draft, some))
+        if draft.kept:
+          after += some
+        else:
+          first.append(some[0])
+          after += some[1:]
+    if new:
+      assert self._joiner is not None
+      self._tokenise(self._joiner, first, after)
+      for draft, some in new:
+        self._keep(self._joiner, draft, some)
+
+  def _keep(
+      self, joiner: joining.Joiner, draft: _Draft, exemplars: list[Exemplar]
+  ) -> None:
+    """Keeps exemplars in a measured prompt while there is room."""
+    assert self._room is not None
+    for place, each in enumerate(exemplars):
+      ids = each.after if draft.kept else each.first
+      if ids is None or len(ids) + self._room > joiner.longest:
+        # Whole prompts have to tell; all exemplars that there could be go in.
+        draft.exact = False
+        draft.kept += exemplars[place:]
+        return
+      if len(ids) > draft.room:
+        draft.full = True
+        return
+      draft.room -= len(ids)
+      draft.kept.append(each)
+      draft.parts.append(ids)
+
+  def _draw(self, queries: Queries, number: int) -> list[list[int]]:
+    """Draws rows, and leaves each query's own out, which changes no other.
+
+    Args:
+      queries: For whom.
+      number: How many to draw, one more than needed in case of the own row.
     """
     drawn = few_shot.draw(
-        queries.hashes,
-        self._count + 1,  # One more, in case the query itself is drawn.
-        self._pool.size,
-        ordered=self._ordered,
+        queries.hashes, number, self._pool.size, ordered=self._ordered
     )
     own = self._own(queries, drawn)
-    if own.any():
-      order = np.argsort(own, axis=1, kind='stable')
-      drawn = np.take_along_axis(drawn, order, axis=1)
-    numbers = np.minimum(self._count, drawn.shape[1] - own.sum(axis=1))
-    return drawn[:, : self._count], numbers.tolist()
+    rows = drawn.tolist()
+    for place in np.flatnonzero(own.any(axis=1)).tolist():
+      rows[place] = drawn[place, ~own[place]].tolist()
+    return rows
 
   def _own(self, queries: Queries, drawn: np.ndarray) -> np.ndarray:
     """Says which draws are the query's own row, bool [B, n]."""
@@ -246,73 +372,62 @@ class Prompter:
     ]
     return np.array(own, bool).reshape(drawn.shape)
 
-  def _search(self, queries: Queries, place: int) -> list[Exemplar]:
-    """Draws for one query until enough exemplars put another question."""
+  def _draw_more(self, queries: Queries, place: int, draft: _Draft) -> None:
+    """Goes on drawing for a query that others put too."""
+    most = min(_SEARCH * self._count, self._pool.size)
+    if draft.drawn >= most:
+      return
+    draft.drawn = min(2 * draft.drawn, most)
     one = dataclasses.replace(
         queries,
-        shown=queries.shown[place : place + 1],
         indices=queries.indices[place : place + 1],
         hashes=queries.hashes[place : place + 1],
         row_ids=lambda: queries.row_ids()[place : place + 1],
     )
-    most = min(_SEARCH * self._count, self._pool.size)
-    number = min(2 * self._count + 1, most)
-    identity = queries.shown[place].identity
-    while True:
-      drawn = few_shot.draw(
-          one.hashes, number, self._pool.size, ordered=self._ordered
-      )
-      others = drawn[:, ~self._own(one, drawn)[0]]
-      found = self._look_up(queries, np.array([place]), others)[0]
-      kept = [each for each in found if each.identity != identity]
-      if len(kept) >= self._count or number == most:
-        return kept[: self._count]
-      number = min(2 * number, most)
+    # More draws begin with the same ones.
+    draft.rows = self._draw(one, draft.drawn)[0]
 
   def _look_up(
       self, queries: Queries, places: np.ndarray, rows: np.ndarray
-  ) -> list[list[Exemplar]]:
+  ) -> list[Exemplar]:
     """Returns the exemplars that rows make for the queries at places.
 
     Args:
       queries: All queries.
-      places: Which of them, int64 [n].
-      rows: Of the pool, int64 [n, exemplars].
+      places: For which of them each row is, int64 [n].
+      rows: Of the pool, int64 [n].
     """
-    each = rows.shape[1]
     asked = [queries.chosen[place] for place in places.tolist()]
-    asked = [choice for choice in asked for _ in range(each)]
-    epochs = np.repeat(queries.epochs[places], each)
-    flat = rows.reshape(-1)
+    epochs = queries.epochs[places]
     own = asked
     if self._layout.mixed and self._pool.templates > 1:
       # By the row, not by its place: other exemplars change nothing.
-      hashes = np.repeat(queries.hashes[places], each)
       own = seeding.choose(
-          seeding.hash_ints(1, hashes, flat), self._pool.templates
+          seeding.hash_ints(1, queries.hashes[places], rows),
+          self._pool.templates,
       ).tolist()
     epoch_keys = epochs if self._pool.by_epoch else np.zeros_like(epochs)
-    name, cache = self._name, self._cache
-    found: list[Exemplar] = []
+    name, get = self._name, self._cache.get
+    found: list[Exemplar | None] = []
     missing: dict[_Key, int] = {}
     keys = [
         (name, *key)
         for key in zip(
-            flat.tolist(), own, asked, epoch_keys.tolist(), strict=True
+            rows.tolist(), own, asked, epoch_keys.tolist(), strict=True
         )
     ]
     for place, key in enumerate(keys):
-      exemplar = cache.get(key)
+      exemplar = get(key)
       if exemplar is None:
         missing.setdefault(key, place)
-      found.append(exemplar)  # type: ignore[arg-type]
+      found.append(exemplar)
+    made = {}
     if missing:
-      made = self._render(missing, flat, own, asked, epochs)
-      found = [
-          made[key] if exemplar is None else exemplar
-          for key, exemplar in zip(keys, found, strict=True)
-      ]
-    return [found[i * each : (i + 1) * each] for i in range(len(places))]
+      made = self._render(missing, rows, own, asked, epochs)
+    return [
+        made[key] if exemplar is None else exemplar
+        for key, exemplar in zip(keys, found, strict=True)
+    ]
 
   def _render(
       self,
@@ -329,148 +444,117 @@ class Prompter:
         [asked[place] for place in places],
         epochs[places],
     )
-    block = self._layout.block
+    block, put = self._layout.block, self._cache.put
     made = {}
     for key, (inputs, targets, identity) in zip(missing, shown, strict=True):
       made[key] = Exemplar(block(inputs, targets), identity)
-      self._cache.put(key, made[key])
+      put(key, made[key])
     return made
 
-  def _fitted(
-      self, queries: Queries, exemplars: list[list[Exemplar]]
-  ) -> list[tuple[int, list[np.ndarray]]]:
-    """Returns how many exemplars of each prompt fit, and its ids in parts."""
-    asked = [shown.inputs for shown in queries.shown]
-    if self._joiner is None:
-      return self._whole(asked, exemplars)
-    fitted = self._joined(self._joiner, asked, exemplars)
-    rest = [place for place, each in enumerate(fitted) if each is None]
-    if rest:
-      whole = self._whole(
-          [asked[place] for place in rest],
-          [exemplars[place] for place in rest],
-      )
-      for place, each in zip(rest, whole, strict=True):
-        fitted[place] = each
-    return fitted  # type: ignore[return-value]
-
-  def _joined(
+  def _tokenise(
       self,
       joiner: joining.Joiner,
-      asked: Sequence[str],
-      exemplars: list[list[Exemplar]],
-  ) -> list[tuple[int, list[np.ndarray]] | None]:
-    """As `_fitted`, from parts; None for a prompt that has no exact ones."""
-    _tokenise(0, joiner.first, [some[0] for some in exemplars if some])
-    _tokenise(
-        1, joiner.after, [each for some in exemplars for each in some[1:]]
-    )
-    afters = joiner.after(asked)
-    room = self._room
-    assert room is not None
-    fitted: list[tuple[int, list[np.ndarray]] | None] = []
-    alone = []
-    for place, (some, query) in enumerate(zip(exemplars, afters, strict=True)):
-      parts = [each.after for each in some]
-      if some:
-        parts[0] = some[0].first
-      parts.append(query)
-      if any(part is None for part in parts):
-        fitted.append(None)
-        continue
-      lengths = [len(part) for part in parts]  # type: ignore[arg-type]
-      total = sum(lengths)
-      if total > joiner.longest:
-        fitted.append(None)
-        continue
-      number = len(some)
-      while number and total > room:
-        number -= 1
-        total -= lengths[number]
-      if not number:
-        alone.append(place)
-      fitted.append((number, [*parts[:number], query]))  # type: ignore
-    # A query without exemplars begins a text.
-    texts = [asked[place] for place in alone]
-    for place, ids in zip(alone, self._encode(texts), strict=True):
-      fitted[place] = (0, [ids])
+      first: Sequence[Exemplar],
+      after: Sequence[Exemplar],
+  ) -> None:
+    """Tokenises exemplars that have no ids yet for where they stand."""
+    new = [each for each in dict.fromkeys(first) if each.first is UNKNOWN]
+    if new:
+      ids = joiner.first([each.block for each in new])
+      for each, found in zip(new, ids, strict=True):
+        each.first = found
+    new = [each for each in dict.fromkeys(after) if each.after is UNKNOWN]
+    if new:
+      ids = joiner.after([each.block for each in new])
+      for each, found in zip(new, ids, strict=True):
+        each.after = found
+      lengths = [len(found) for found in ids if found is not None]
+      if lengths:
+        self._mean += (sum(lengths) / len(lengths) - self._mean) / 4
+
+  def _fitted(
+      self, queries: Queries
+  ) -> list[tuple[list[Exemplar], list[np.ndarray]]]:
+    """Returns the exemplars of each prompt that fit, and its ids in parts."""
+    asked = [shown.inputs for shown in queries.shown]
+    afters = self._joiner.after(asked) if self._joiner else None
+    drafts = self._drafts(queries, afters)
+    fitted: list[tuple[list[Exemplar], list[np.ndarray]]] = []
+    whole, alone = [], []
+    for place, draft in enumerate(drafts):
+      if not draft.exact:
+        whole.append(place)
+      elif not draft.kept:
+        alone.append(place)  # It begins a text.
+      else:
+        assert afters is not None
+        draft.parts.append(afters[place])  # type: ignore[arg-type]
+      fitted.append((draft.kept, draft.parts))
+    ids = self._encode([asked[place] for place in alone])
+    for place, found in zip(alone, ids, strict=True):
+      fitted[place] = ([], [found])
+    if whole:
+      for place, each in zip(
+          whole,
+          self._whole(
+              [asked[place] for place in whole],
+              [drafts[place].kept for place in whole],
+          ),
+          strict=True,
+      ):
+        fitted[place] = each
     return fitted
 
   def _whole(
       self, asked: Sequence[str], exemplars: list[list[Exemplar]]
-  ) -> list[tuple[int, list[np.ndarray]]]:
+  ) -> list[tuple[list[Exemplar], list[np.ndarray]]]:
     """As `_fitted`, from whole prompts."""
     room = self._room
     assert room is not None
-    texts = [
-        self._text(some, query)
-        for some, query in zip(exemplars, asked, strict=True)
-    ]
-    ids = self._encode(texts)
-    numbers = [len(some) for some in exemplars]
-    long = [
-        place
-        for place, found in enumerate(ids)
-        if len(found) > room and numbers[place]
-    ]
-    if long:
-      self._count_tokens([each for place in long for each in exemplars[place]])
-      queries = self._encode([asked[place] for place in long])
-      tried = {(i, 0): found for i, found in enumerate(queries)}
+    tried: dict[tuple[int, int], np.ndarray] = {}
 
-      def fits(pairs: list[tuple[int, int]]) -> list[bool]:
-        found = self._encode([
-            self._text(exemplars[long[i]][:number], asked[long[i]])
-            for i, number in pairs
-        ])
-        tried.update(zip(pairs, found, strict=True))
-        return [len(each) <= room for each in found]
+    def encode(pairs: list[tuple[int, int]]) -> list[np.ndarray]:
+      found = self._encode([
+          self._text(exemplars[place][:number], asked[place])
+          for place, number in pairs
+      ])
+      tried.update(zip(pairs, found, strict=True))
+      return found
 
-      guesses = [
-          _guess(exemplars[place], room - len(query))
-          for place, query in zip(long, queries, strict=True)
-      ]
-      kept = few_shot.fit([numbers[place] for place in long], guesses, fits)
-      for i, (place, number) in enumerate(zip(long, kept, strict=True)):
-        numbers[place], ids[place] = number, tried[i, number]
-    return [(n, [found]) for n, found in zip(numbers, ids, strict=True)]
+    numbers = few_shot.fit(
+        [len(some) + 1 for some in exemplars],  # One more than there are.
+        [
+            self._guess(some, query)
+            for some, query in zip(exemplars, asked, strict=True)
+        ],
+        lambda pairs: [len(each) <= room for each in encode(pairs)],
+    )
+    # What fits nothing has not been tokenised by itself.
+    kept = list(enumerate(numbers))
+    encode([pair for pair in kept if pair not in tried])
+    return [
+        (exemplars[place][:number], [tried[place, number]])
+        for place, number in kept
+    ]
+
+  def _guess(self, exemplars: Sequence[Exemplar], query: str) -> int:
+    """Returns about how many exemplars fit before a query."""
+    assert self._room is not None
+    characters = self._room / self._density - len(query)
+    for number, each in enumerate(exemplars):
+      characters -= len(each.block)
+      if characters < 0:
+        return number
+    return len(exemplars)
 
   def _encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Tokenises texts, and learns how many tokens a character makes."""
     assert self._vocabulary is not None
-    return self._vocabulary.encode_arrays(texts) if texts else []
-
-  def _count_tokens(self, exemplars: Sequence[Exemplar]) -> None:
-    new = [each for each in dict.fromkeys(exemplars) if each.tokens < 0]
-    ids = self._encode([each.block for each in new])
-    for each, found in zip(new, ids, strict=True):
-      each.tokens = len(found)
-
-
-def _tokenise(
-    place: int,
-    encode: Callable[[Sequence[str]], list[np.ndarray | None]],
-    exemplars: Sequence[Exemplar],
-) -> None:
-  """Tokenises exemplars that have no ids at this place: 0 first, 1 after."""
-  new = [each for each in exemplars if not each.tokenised[place]]
-  if not new:
-    return
-  new = list(dict.fromkeys(new))
-  ids = encode([each.block for each in new])
-  for each, found in zip(new, ids, strict=True):
-    each.tokenised[place] = True
-    if place:
-      each.after = found
-    else:
-      each.first = found
-
-
-def _guess(exemplars: Sequence[Exemplar], room: int) -> int:
-  """Returns how many of the first exemplars have about `room` tokens."""
-  number = 0
-  for each in exemplars:
-    room -= each.tokens
-    if room < 0:
-      break
-    number += 1
-  return number
+    if not texts:
+      return []
+    ids = self._vocabulary.encode_arrays(texts)
+    characters = sum(map(len, texts))
+    if characters:
+      density = max(sum(map(len, ids)), 1) / characters
+      self._density += (density - self._density) / 4
+    return ids
