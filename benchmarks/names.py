@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 
 def _measure() -> dict[str, float]:
@@ -34,9 +35,9 @@ def _measure() -> dict[str, float]:
   names += found.leave_out_names('flan2021')
   members = 0
   for name in names:
-    members += len(mixtures.resolve(found, name).members)
+    members += _count(found, name)
     if found.mixture(name).held_out:
-      members += len(mixtures.resolve(found, f'{name}:held_out').members)
+      members += _count(found, f'{name}:held_out')
   resolved = time.perf_counter()
   counts = listing.count_tasks(found)
   counted = time.perf_counter()
@@ -49,6 +50,12 @@ def _measure() -> dict[str, float]:
       'members': members,
       'tasks': counts['tasks'],
   }
+
+
+def _count(found: Any, name: str) -> int:
+  from flan_jax.data import mixtures
+
+  return len(mixtures.as_mixture(mixtures.resolve(found, name)).members)
 
 
 def _peak() -> float:

@@ -203,7 +203,7 @@ class _Run:
     print(f'{"task":<{width}}  {"examples":>10}  {"rate":>10}  share')
     for (name, count), rate in zip(rows, rates, strict=True):
       share = rate / rates.sum()
-      print(f'{name:<{width}}  {count:>10,}  {rate:>10,.4g}  {share:.2%}')
+      print(f'{name:<{width}}  {count:>10,}  {rate:>10,.6g}  {share:.2%}')
 
     from flan_jax.models import interface
 
