@@ -4,7 +4,8 @@ An exemplar is never the query: neither the same row, nor one that puts the
 same question. It is rendered and tokenised once and kept while there is room
 for it. Where the vocabulary tokenises parts exactly (`joining`), prompts are
 put together as ids; where it does not, whole prompts are tokenised. Both give
-the same ids and keep the same exemplars.
+the same ids and keep the same exemplars, so where most exemplars are new and
+all of them fit, whole prompts are tokenised too: that is quicker then.
 """
 
 import collections
@@ -27,10 +28,12 @@ _SEARCH = 16
 # Stands for ids that nobody has asked for yet.
 UNKNOWN = np.empty(0, np.int32)
 _NO_IDS: list[np.ndarray] = []
-# What is assumed before anything is known: tokens of an exemplar, tokens a
-# character. They decide on effort, never on results.
-_MEAN_TOKENS = 100.0
+# What is assumed before anything is known: characters of an exemplar, tokens
+# a character. They decide on effort, never on results.
+_CHARACTERS = 300.0
 _DENSITY = 0.3
+# From so many exemplars on it is known how many of them are new.
+_ENOUGH = 256
 
 
 class Shown(NamedTuple):
@@ -211,8 +214,9 @@ class Prompter:
       self._joiner = vocabulary.joiner(layout.between)
     self._cache = cache or Cache()
     self._ordered = few_shot.in_order(count + 1, pool.size)
-    self._mean = _MEAN_TOKENS
+    self._characters = _CHARACTERS
     self._density = _DENSITY
+    self._asked = self._new = 0
 
   def texts(self, queries: Queries) -> list[str]:
     """Returns the prompts as text."""
@@ -280,7 +284,7 @@ class Prompter:
     left = len(draft.rows) - draft.seen
     if draft.exact:
       # Rather one too few than one too many.
-      missing = min(missing, max(1, int(draft.room / self._mean)))
+      missing = min(missing, max(1, int(draft.room / self._mean_tokens)))
     return min(missing, left)
 
   def _advance(
@@ -421,6 +425,8 @@ class Prompter:
       if exemplar is None:
         missing.setdefault(key, place)
       found.append(exemplar)
+    self._asked += len(keys)
+    self._new += len(missing)
     made = {}
     if missing:
       made = self._render(missing, rows, own, asked, epochs)
@@ -449,6 +455,8 @@ class Prompter:
     for key, (inputs, targets, identity) in zip(missing, shown, strict=True):
       made[key] = Exemplar(block(inputs, targets), identity)
       put(key, made[key])
+    mean = sum(len(each.block) for each in made.values()) / len(made)
+    self._characters += (mean - self._characters) / 4
     return made
 
   def _tokenise(
@@ -468,16 +476,38 @@ class Prompter:
       ids = joiner.after([each.block for each in new])
       for each, found in zip(new, ids, strict=True):
         each.after = found
-      lengths = [len(found) for found in ids if found is not None]
-      if lengths:
-        self._mean += (sum(lengths) / len(lengths) - self._mean) / 4
+      self._learn(
+          sum(len(each.block) for each in new),
+          sum(len(found) for found in ids if found is not None),
+      )
+
+  def _learn(self, characters: int, tokens: int) -> None:
+    """Learns how many tokens a character makes."""
+    if characters and tokens:
+      self._density += (tokens / characters - self._density) / 4
+
+  @property
+  def _mean_tokens(self) -> float:
+    """About how many tokens an exemplar has."""
+    return max(self._characters * self._density, 1.0)
+
+  def _pays(self) -> bool:
+    """Whether putting ids together is quicker than whole prompts."""
+    assert self._room is not None
+    return (
+        self._asked < _ENOUGH
+        or self._new < self._asked / 2
+        or self._count * self._mean_tokens > self._room / 2
+    )
 
   def _fitted(
       self, queries: Queries
   ) -> list[tuple[list[Exemplar], list[np.ndarray]]]:
     """Returns the exemplars of each prompt that fit, and its ids in parts."""
     asked = [shown.inputs for shown in queries.shown]
-    afters = self._joiner.after(asked) if self._joiner else None
+    afters = None
+    if self._joiner is not None and self._pays():
+      afters = self._joiner.after(asked)
     drafts = self._drafts(queries, afters)
     fitted: list[tuple[list[Exemplar], list[np.ndarray]]] = []
     whole, alone = [], []
@@ -548,13 +578,9 @@ class Prompter:
     return len(exemplars)
 
   def _encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """Tokenises texts, and learns how many tokens a character makes."""
     assert self._vocabulary is not None
     if not texts:
       return []
     ids = self._vocabulary.encode_arrays(texts)
-    characters = sum(map(len, texts))
-    if characters:
-      density = max(sum(map(len, ids)), 1) / characters
-      self._density += (density - self._density) / 4
+    self._learn(sum(map(len, texts)), sum(map(len, ids)))
     return ids

@@ -141,6 +141,22 @@ def test_ids_are_those_of_the_text(
       assert len(text) < len(prompt)
 
 
+def test_what_is_quicker_changes_no_prompt(fake_rows):
+  rows = fake_rows([{'q': f'q{i}', 'label': i % 3} for i in range(400)])
+  settings = {'vocabulary': _BYTES, 'max_inputs': 3000}
+  name = 'toy:3_shot:no_options'
+  cold = _renderer(name, rows, cache=prompts.Cache(1000), **settings)
+  warm = _renderer(name, rows, **settings)
+  ways = set()
+  for epoch in range(3):
+    before = cold._prompter._pays()
+    found = _ids(cold, 400, epoch)
+    ways |= {before, cold._prompter._pays()}
+    assert found == _ids(warm, 400, epoch)
+  # At first nothing is known; then most exemplars are new.
+  assert ways == {True, False}
+
+
 def test_exemplars_are_tokenised_once(fake_rows):
   vocabulary = _Whole(_BYTES)
   rows = fake_rows(_ROWS[:6])
