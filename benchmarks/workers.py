@@ -14,7 +14,7 @@ import time
 
 import twelve
 
-_WARM_UP = 4
+_WARM_UP = 12
 _BATCH_SIZE = 256
 
 
@@ -43,7 +43,7 @@ def main() -> None:
   )
   twelve.add_flags(parser)
   parser.add_argument('--runs', type=int, default=5)
-  parser.add_argument('--batches', type=int, default=40)
+  parser.add_argument('--batches', type=int, default=60)
   parser.add_argument('--workers', type=int, nargs='+', default=[0, 1, 2])
   args = parser.parse_args()
   data = twelve.load(args)

@@ -218,8 +218,9 @@ def test_drawn_against_expected(run, folder, cache, monkeypatch, pack):
   if not pack:
     assert total == 120 * 8
   for task in drawn.values():
+    # 960 examples are the starts of eight blocks: as exact as a random draw.
     assert task['share_drawn'] == pytest.approx(
-        task['share_of_examples'], abs=0.01
+        task['share_of_examples'], abs=0.04
     )
     assert task['epochs'] == pytest.approx(
         task['drawn'] / task['examples'], abs=0.05

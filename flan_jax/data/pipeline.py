@@ -59,7 +59,7 @@ class PipelineConfig:
   streams: int | None = None
   workers: int = 0
   shuffle: bool = True
-  block: int = 512
+  block: int = 2048
   few_shot: few_shot_lib.Layout = few_shot_lib.Layout()  # noqa: RUF009
 
   def __post_init__(self):
