@@ -11,12 +11,12 @@ import gc
 from typing import Any, NamedTuple, Protocol
 
 from flan_jax import vocabularies
+from flan_jax.data import exemplars as exemplars_lib
 from flan_jax.data import few_shot
 from flan_jax.data import kept_rows
 from flan_jax.data import mixing
 from flan_jax.data import mixtures
 from flan_jax.data import packing
-from flan_jax.data import prompts
 from flan_jax.data import reports
 from flan_jax.data import seeding
 from flan_jax.data import specs
@@ -43,7 +43,7 @@ def renderer(
     vocabulary: vocabularies.Vocabulary | None = None,
     lengths: Mapping[str, int] | None = None,
     layout: few_shot.Layout = few_shot.Layout(),  # noqa: B008
-    cache: prompts.Cache | None = None,
+    cache: exemplars_lib.Cache | None = None,
 ) -> templates.Renderer:
   """Makes a task's rows ready for rendering, with exemplars for its shots.
 
@@ -114,7 +114,7 @@ class Members:
   def __post_init__(self):
     self._rows: dict[int, templates.Rows] = {}
     self._renderers: dict[int, templates.Renderer] = {}
-    self._exemplars = prompts.Cache()
+    self._exemplars = exemplars_lib.Cache()
     self._fields = kept_rows.Budget()
     self._dtype = packing.smallest_dtype(self.vocabulary.size, self.lengths)
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from flan_jax import errors
 from flan_jax import vocabularies
 from flan_jax.data import examples
+from flan_jax.data import exemplars as exemplars_lib
 from flan_jax.data import few_shot
 from flan_jax.data import options as options_lib
 from flan_jax.data import prompts
@@ -148,7 +149,7 @@ class Renderer:
       max_inputs: int | None = None,
       exemplars: Rows | None = None,
       layout: few_shot.Layout = few_shot.Layout(),  # noqa: B008
-      cache: prompts.Cache | None = None,
+      cache: exemplars_lib.Cache | None = None,
   ):
     """Makes the task's templates ready.
 
@@ -214,7 +215,7 @@ class Renderer:
     def render(rows, own, asked, epochs):
       return self._shown(self._fill(exemplars, rows, epochs)[0], own, asked)
 
-    pool = prompts.Pool(
+    pool = exemplars_lib.Pool(
         size=len(exemplars),
         shared=exemplars is self._rows,
         row_ids=exemplars.row_ids,
@@ -412,8 +413,8 @@ class Renderer:
       indices: np.ndarray,
       epochs: np.ndarray,
       chosen: Sequence[int],
-  ) -> prompts.Queries:
-    return prompts.Queries(
+  ) -> exemplars_lib.Queries:
+    return exemplars_lib.Queries(
         shown=self._shown(rows, chosen, chosen),
         indices=indices,
         epochs=epochs,
@@ -424,7 +425,7 @@ class Renderer:
 
   def _shown(
       self, rows: Sequence[_Row], own: Sequence[int], asked: Sequence[int]
-  ) -> list[prompts.Shown]:
+  ) -> list[exemplars_lib.Shown]:
     """Renders rows under their own templates, to be told by the asked ones.
 
     Rows put the same question if they have the same inputs; where inputs hold
@@ -444,7 +445,7 @@ class Renderer:
         for teller, answer, choice in zip(tellers, answers, asked, strict=True)
     ]
     return [
-        prompts.Shown(*each)
+        exemplars_lib.Shown(*each)
         for each in zip(inputs, targets, identities, strict=True)
     ]
 

@@ -5,8 +5,8 @@ import pathlib
 import re
 
 from flan_jax import vocabularies
+from flan_jax.data import exemplars as exemplars_lib
 from flan_jax.data import few_shot
-from flan_jax.data import prompts
 from flan_jax.data import specs
 from flan_jax.data import tasks
 from flan_jax.data import templates
@@ -145,7 +145,7 @@ def test_what_is_quicker_changes_no_prompt(fake_rows):
   rows = fake_rows([{'q': f'q{i}', 'label': i % 3} for i in range(400)])
   settings = {'vocabulary': _BYTES, 'max_inputs': 3000}
   name = 'toy:3_shot:no_options'
-  cold = _renderer(name, rows, cache=prompts.Cache(1000), **settings)
+  cold = _renderer(name, rows, cache=exemplars_lib.Cache(1000), **settings)
   warm = _renderer(name, rows, **settings)
   ways = set()
   for epoch in range(3):
@@ -297,7 +297,7 @@ def test_prompts_do_not_depend_on_the_batch_or_the_cache(fake_rows):
   for name in ('toy:3_shot', 'toy:fit_shot:random_options'):
     renderer = _renderer(name, rows, **settings)
     together = _ids(renderer, 40)
-    fresh = _renderer(name, rows, cache=prompts.Cache(30), **settings)
+    fresh = _renderer(name, rows, cache=exemplars_lib.Cache(30), **settings)
     for i in reversed(range(40)):
       parts, targets = fresh.render_ids(np.array([i]), np.array([0]))
       assert np.concatenate(parts[0]).tolist() == together[0][i]
@@ -305,19 +305,21 @@ def test_prompts_do_not_depend_on_the_batch_or_the_cache(fake_rows):
 
 
 def test_a_cache_forgets_what_was_used_longest_ago():
-  cache = prompts.Cache(characters=10)
+  cache = exemplars_lib.Cache(characters=10)
   keys = [('toy', i, 0, 0, 0) for i in range(4)]
-  exemplars = [prompts.Exemplar(text, text) for text in ('aaaa', 'bbbb', 'cc')]
+  exemplars = [
+      exemplars_lib.Exemplar(text, text) for text in ('aaaa', 'bbbb', 'cc')
+  ]
   for key, exemplar in zip(keys, exemplars, strict=False):
     cache.put(key, exemplar)
   assert cache.get(keys[0]) is exemplars[0]  # So the second is the oldest.
-  cache.put(keys[3], prompts.Exemplar('dd', 'dd'))
+  cache.put(keys[3], exemplars_lib.Exemplar('dd', 'dd'))
   assert cache.get(keys[1]) is None
   assert all(cache.get(keys[i]) for i in (0, 2, 3))
 
 
 def test_tasks_share_a_cache_and_no_exemplars(fake_rows):
-  cache = prompts.Cache()
+  cache = exemplars_lib.Cache()
   other = dataclasses.replace(_TOY, name='other')
   rows = [fake_rows(_ROWS), fake_rows([{'q': 'z', 'label': 1}] * 3)]
   for _ in range(2):
