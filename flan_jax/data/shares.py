@@ -9,7 +9,7 @@ from flan_jax.data import splits
 import numpy as np
 
 # Packed to see how many examples share a row.
-_PACKED_BLOCKS, _BLOCK = 8, 512
+_PACKED_BLOCKS, _BLOCK = 2, 2048
 
 
 @dataclasses.dataclass(frozen=True)
