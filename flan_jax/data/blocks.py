@@ -80,8 +80,8 @@ class Block(NamedTuple):
   """Packed examples, and what is to be said of them.
 
   Attributes:
-    rows: `packing.FEATURES` side by side, as small integers as will do: one
-      array that travels cheaply from worker processes.
+    rows: `packing.FEATURES` and member ids side by side, as small integers as
+      will do: one array that travels cheaply from worker processes.
     tally: What became of the examples (`reports.tally`).
   """
 
@@ -116,7 +116,9 @@ class Members:
     self._renderers: dict[int, templates.Renderer] = {}
     self._exemplars = exemplars_lib.Cache()
     self._fields = kept_rows.Budget()
-    self._dtype = packing.smallest_dtype(self.vocabulary.size, self.lengths)
+    self._dtype = packing.smallest_dtype(
+        max(self.vocabulary.size, len(self.mixture.members) + 1), self.lengths
+    )
 
   def __getstate__(self):
     # Worker processes open rows themselves.
@@ -158,6 +160,7 @@ class Members:
         together=pack,
         order=order,
         dtype=self._dtype,
+        members=draws.member,
     )
     return Block(
         rows, reports.tally(draws.member, inputs, targets, self.lengths)

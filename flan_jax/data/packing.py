@@ -23,10 +23,16 @@ FEATURES = (
     'decoder_loss_weights',
 )
 
+# Which member of the mixture each segment of a row is an example of, counted
+# from 1 as segments are: int32 [rows, most_segments]. SeqIO has no such feature;
+# only batches that are to have it do.
+MEMBER_IDS = 'member_ids'
+
 # Features by name, int32 [rows, length].
 Batch = dict[str, np.ndarray]
 
-# All features side by side, in the order of `FEATURES`: integers [rows, width].
+# All features side by side, in the order of `FEATURES`, and after them the
+# member ids if there are any: integers [rows, width].
 Wide = np.ndarray
 
 
@@ -203,6 +209,7 @@ def lay_out(
     rows: np.ndarray,
     limits: Mapping[str, int],
     dtype: np.typing.DTypeLike = np.int32,
+    members: np.ndarray | None = None,
 ) -> Wide:
   """Writes examples into rows, with segments, positions and weights.
 
@@ -213,6 +220,7 @@ def lay_out(
       in their own order.
     limits: Tokens in a row: 'inputs' and 'targets'.
     dtype: Of the result; ids and limits fit into it.
+    members: The member of each example, int64 [examples]; see `MEMBER_IDS`.
 
   Returns:
     `FEATURES` side by side, [rows, width]: segments count from 1 and are 0 on
@@ -224,7 +232,8 @@ def lay_out(
   by_row = np.argsort(rows, kind='stable')
   sizes = np.bincount(rows, minlength=count)
   segments = (_counted(sizes) + 1).astype(dtype)
-  wide = np.zeros((count, width(limits)), dtype)
+  more = 0 if members is None else most_segments(limits)
+  wide = np.zeros((count, width(limits) + more), dtype)
   batch = features(wide, limits)
   for side, ragged, limit in (
       ('encoder', inputs, limits['inputs']),
@@ -248,6 +257,9 @@ def lay_out(
       previous[within == 0] = vocabularies.PAD_ID
       batch['decoder_input_tokens'][place] = previous
       batch['decoder_loss_weights'][...] = place
+  if members is not None:
+    # A segment's place in its row is its number.
+    member_ids(wide, limits)[rows[by_row], segments - 1] = members[by_row] + 1
   return wide
 
 
@@ -259,6 +271,7 @@ def pack(
     together: bool = True,
     order: Callable[[int], np.ndarray] | None = None,
     dtype: np.typing.DTypeLike = np.int32,
+    members: np.ndarray | None = None,
 ) -> Wide:
   """Ends, cuts and lays out the examples of a block.
 
@@ -270,6 +283,7 @@ def pack(
     order: From the number of rows, which of them stands at each place: int64
       [rows]. None leaves them as they are, those with long examples first.
     dtype: Of the result.
+    members: The member of each example, if the rows are to say it.
 
   Returns:
     `FEATURES` side by side, [rows, width], as `lay_out` describes them.
@@ -282,7 +296,7 @@ def pack(
     rows = np.arange(len(inputs.lengths))
   if order is not None and len(rows):
     rows = np.argsort(order(int(rows.max()) + 1))[rows]
-  return lay_out(inputs, targets, rows, limits, dtype)
+  return lay_out(inputs, targets, rows, limits, dtype, members)
 
 
 def smallest_dtype(size: int, limits: Mapping[str, int]) -> np.dtype:
@@ -297,6 +311,16 @@ def width(limits: Mapping[str, int]) -> int:
   return sum(limits[_side(name)] for name in FEATURES)
 
 
+def most_segments(limits: Mapping[str, int]) -> int:
+  """Returns how many examples fit into a row: each has an end on both sides."""
+  return min(limits['inputs'], limits['targets'])
+
+
+def member_ids(wide: Wide, limits: Mapping[str, int]) -> np.ndarray:
+  """Returns the part of `wide` that says whose examples the segments are."""
+  return wide[:, width(limits) :]
+
+
 def features(wide: Wide, limits: Mapping[str, int]) -> Batch:
   """Returns the parts of `wide`, by name, without copying them."""
   batch, start = {}, 0
@@ -307,11 +331,22 @@ def features(wide: Wide, limits: Mapping[str, int]) -> Batch:
   return batch
 
 
-def empty(rows: int, limits: Mapping[str, int]) -> Batch:
-  """Returns rows of padding alone, int32 [rows, length]."""
-  return {
+def empty(
+    rows: int, limits: Mapping[str, int], *, members: bool = False
+) -> Batch:
+  """Returns rows of padding alone, int32 [rows, length].
+
+  Args:
+    rows: How many.
+    limits: Tokens in a row: 'inputs' and 'targets'.
+    members: Whether they have `MEMBER_IDS` too.
+  """
+  batch = {
       name: np.zeros((rows, limits[_side(name)]), np.int32) for name in FEATURES
   }
+  if members:
+    batch[MEMBER_IDS] = np.zeros((rows, most_segments(limits)), np.int32)
+  return batch
 
 
 def count_rows(batch: Batch) -> int:

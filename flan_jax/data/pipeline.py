@@ -50,6 +50,8 @@ class PipelineConfig:
     shuffle: False goes through each member's rows in their own order.
     block: Examples that are packed together.
     few_shot: How exemplars stand before the query, for tasks with shots.
+    member_ids: Whether training batches say whose examples they hold; see
+      `packing.MEMBER_IDS`. It changes nothing else.
   """
 
   lengths: Mapping[str, int]
@@ -61,6 +63,7 @@ class PipelineConfig:
   shuffle: bool = True
   block: int = 2048
   few_shot: few_shot_lib.Layout = few_shot_lib.Layout()  # noqa: RUF009
+  member_ids: bool = False
 
   def __post_init__(self):
     for name in ('inputs', 'targets'):
@@ -173,7 +176,11 @@ class TrainPipeline:
           self._report,
       )
     share = self._config.batch_size // self._streams
-    batch = packing.empty(share * len(self._positions), self._config.lengths)
+    batch = packing.empty(
+        share * len(self._positions),
+        self._config.lengths,
+        members=self._config.member_ids,
+    )
     for place, stream in enumerate(self._positions):
       self._source.take(stream, batch, place * share, share)
     self._positions = self._source.positions()

@@ -123,6 +123,8 @@ class Source:
         self._waiting[next(self._turn)].append(next(self._arriving))
       rows, tally = waiting[0]
       parts = packing.features(rows, self._lengths)
+      if packing.MEMBER_IDS in batch:
+        parts[packing.MEMBER_IDS] = packing.member_ids(rows, self._lengths)
       start = position[1]
       if not start and self._report is not None:
         self._report.add(tally)

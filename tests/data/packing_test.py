@@ -217,12 +217,50 @@ def test_small_integers_and_another_order_hold_the_same(lengths):
   np.testing.assert_array_equal(turned, plain[::-1])
 
 
+@hypothesis.given(
+    st.lists(st.tuples(st.integers(0, 15), st.integers(0, 7)), max_size=30),
+    st.booleans(),
+)
+@hypothesis.settings(deadline=None)
+def test_each_segment_says_whose_example_it_is(lengths, together):
+  # The tokens of an example are its member's number.
+  members = np.arange(len(lengths)) * 7 % 5
+  numbers = (members + 10).tolist()
+  sides = [
+      ragged(
+          [[n] * pair[side] for n, pair in zip(numbers, lengths, strict=True)]
+      )
+      for side in (0, 1)
+  ]
+  options = dict(
+      together=together, order=lambda n: np.arange(n)[::-1], dtype=np.uint16
+  )
+  wide = packing.pack(*sides, LIMITS, members=members, **options)
+  ids = packing.member_ids(wide, LIMITS)
+  assert ids.shape == (len(wide), 8) and packing.most_segments(LIMITS) == 8
+  without = packing.pack(*sides, LIMITS, **options)
+  assert not packing.member_ids(without, LIMITS).size
+  np.testing.assert_array_equal(wide[:, : without.shape[1]], without)
+  batch = packing.features(wide, LIMITS)
+  for row, found in enumerate(ids):
+    count = int(batch['encoder_segment_ids'][row].max())
+    assert found[:count].all() and not found[count:].any()
+    for name in ('encoder_input_tokens', 'decoder_target_tokens'):
+      segments = batch[f'{name.split("_")[0]}_segment_ids'][row]
+      for segment in range(1, count + 1):
+        tokens = batch[name][row][segments == segment]
+        assert set(tokens.tolist()) <= {1, int(found[segment - 1]) + 9}
+
+
 def test_empty_rows_are_padding():
   batch = packing.empty(3, LIMITS)
   assert tuple(batch) == packing.FEATURES
   assert batch['encoder_positions'].shape == (3, 16)
   assert batch['decoder_loss_weights'].shape == (3, 8)
   assert not any(array.any() for array in batch.values())
+  more = packing.empty(3, LIMITS, members=True)
+  assert tuple(more) == (*packing.FEATURES, packing.MEMBER_IDS)
+  assert more[packing.MEMBER_IDS].shape == (3, 8)
 
 
 def test_agrees_with_seqio_on_one_row():

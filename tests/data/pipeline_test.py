@@ -166,6 +166,22 @@ def test_examples_are_those_of_the_renderer_in_their_shares(mixed):
 
 
 @pytest.mark.parametrize('pack', [True, False])
+def test_batches_say_whose_examples_they_hold(mixed, pack):
+  names = [task.name for task, _ in mixed[0].members]
+  config = dataclasses.replace(CONFIG, pack=pack)
+  plain = take(make(mixed, config), 4)
+  # From a stream's block to the next as well: 64 examples are a few rows.
+  named = take(make(mixed, dataclasses.replace(config, member_ids=True)), 4)
+  for batch in named:
+    ids = batch.pop(packing.MEMBER_IDS)
+    assert ids.dtype == np.int32 and ids.shape == (8, LENGTHS['targets'])
+    shown = [text for _, text in texts([batch])]
+    said = [names[i - 1] for i in ids[ids > 0]]
+    assert said == [t.removeprefix('It is ').split()[0] for t in shown]
+  assert_same(plain, named)
+
+
+@pytest.mark.parametrize('pack', [True, False])
 def test_an_epoch_shows_every_row_once(world, pack):
   found, store = world
   config = pipeline.PipelineConfig(
