@@ -24,7 +24,7 @@ FEATURES = (
 )
 
 # Which member of the mixture each segment of a row is an example of, counted
-# from 1 as segments are: int32 [rows, most_segments]. SeqIO has no such feature;
+# from 1 as segments are: int32 [rows, most_segments]. SeqIO has no such thing;
 # only batches that are to have it do.
 MEMBER_IDS = 'member_ids'
 
