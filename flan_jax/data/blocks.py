@@ -239,6 +239,19 @@ def _render_parts(
   return renderer.render_texts(rows, epochs)
 
 
+def row_order(seed: int, number: int) -> Callable[[int], np.ndarray]:
+  """Returns what shuffles the rows of a packed block, for `packing.pack`.
+
+  Packing starts with the longest examples; batches should not.
+  """
+
+  def order(count: int) -> np.ndarray:
+    hashes = seeding.hash_ints(seed, _ROW_ORDER, number, np.arange(count))
+    return np.argsort(hashes)
+
+  return order
+
+
 @dataclasses.dataclass
 class Blocks:
   """The endless row of blocks of a mixture.
@@ -265,14 +278,7 @@ class Blocks:
     first = number * self.size
     draws = self.index_map.lookup(np.arange(first, first + self.size))
 
-    def order(count: int) -> np.ndarray:
-      # Packing starts with the longest examples; a batch should not.
-      return np.argsort(
-          seeding.hash_ints(
-              self.members.seed, _ROW_ORDER, number, np.arange(count)
-          )
-      )
-
+    order = row_order(self.members.seed, number)
     with _without_collections():
       return self.members.block(
           draws,

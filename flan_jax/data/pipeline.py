@@ -383,7 +383,8 @@ def evaluation_batches(
   """Returns the first batches of one epoch, always the same ones.
 
   Members take turns, an example each in the order of their rows, until they
-  have no more; so a few batches show every member.
+  have no more; so a few batches show every member. Packed, rows of a block are
+  shuffled: the first ones are not those of the longest examples.
 
   Args:
     mixture: What to go through.
@@ -415,10 +416,11 @@ def evaluation_batches(
   )
   parts: list[packing.Wide] = []
   wanted = steps * config.batch_size
-  for draws in _turns(members.sizes(), config.block):
+  for number, draws in enumerate(_turns(members.sizes(), config.block)):
     if sum(map(len, parts)) >= wanted:
       break
-    parts.append(members.block(draws, pack=config.pack).rows)
+    order = blocks.row_order(config.seed, number) if config.pack else None
+    parts.append(members.block(draws, pack=config.pack, order=order).rows)
   found = min(sum(map(len, parts)), wanted)
   whole = -(-found // config.batch_size) * config.batch_size
   rows = packing.empty(max(whole, sum(map(len, parts))), config.lengths)

@@ -431,6 +431,25 @@ def test_packed_evaluation_holds_the_same_examples(mixed):
   assert len(packed) < len(single)
 
 
+def test_the_first_evaluation_batches_are_not_the_longest_examples(mixed):
+  mixture, store = mixed
+  config = pipeline.PipelineConfig(lengths=LENGTHS, batch_size=16)
+
+  def longest_first(steps):
+    (*_, batch) = [
+        each
+        for each in pipeline.evaluation_batches(
+            mixture, 'train', BYTES, store, config, steps
+        )
+        if each['encoder_segment_ids'].any(axis=1).all()
+    ]
+    return batch['encoder_segment_ids'].max(axis=1)
+
+  # Rows of few, long examples stand in the first batch and in the last.
+  first, last = longest_first(1), longest_first(100)
+  assert abs(first.mean() - last.mean()) < 1
+
+
 @pytest.mark.parametrize(
     'changes, hosts, message',
     [
