@@ -1,7 +1,6 @@
 """Which of several sources is used, and what is said when none is here."""
 
 import json
-import time
 
 from flan_jax import errors
 from flan_jax.data import rows as rows_lib
@@ -242,11 +241,8 @@ def test_hundreds_of_datasets_are_looked_at_at_once(tmp_path, cache):
         alternatives=(),
     )
     store.prepare(datasets[number])
-  begin = time.perf_counter()
   states = [store.status(dataset).state for dataset in datasets]
   missing = store.missing(datasets)
-  seconds = time.perf_counter() - begin
   assert states.count('here') == 210 and states.count('prepared') == 42
   assert len(missing) == states.count('manual') + states.count('downloadable')
   assert len(missing) == 168
-  assert seconds < 4, seconds  # Twice all: a second each, on a busy machine.
