@@ -171,6 +171,14 @@ def _train(commands) -> None:
       action='store_true',
       help='go on in a MODEL_DIR that holds a run with another configuration',
   )
+  parser.add_argument(
+      '--reset_optimizer',
+      action='store_true',
+      help=(
+          'where the checkpoint is of another optimizer, go on with its'
+          ' parameters alone'
+      ),
+  )
   _skip_missing_argument(parser)
   _data_arguments(parser)
   parser.set_defaults(run='flan_jax.train:main')

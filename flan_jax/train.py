@@ -23,6 +23,7 @@ from flan_jax import errors
 from flan_jax import partitioning
 from flan_jax import paths
 from flan_jax import vocabularies
+from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import runs
 from flan_jax.data import access as access_lib
 from flan_jax.data import few_shot
@@ -34,9 +35,12 @@ from flan_jax.training import schedules
 from flan_jax.training import settings as settings_lib
 
 if TYPE_CHECKING:
+  from flan_jax.checkpoints import native
   from flan_jax.data import pipeline as pipeline_lib
   from flan_jax.models import interface
+  from flan_jax.training import feed as feed_lib
   from flan_jax.training import loop as loop_lib
+  from flan_jax.training import state as state_lib
   from flan_jax.training import trainer as trainer_lib
   import jax
 
@@ -47,8 +51,8 @@ _EVAL_SPLIT = 'validation'
 def main(args: argparse.Namespace) -> int:
   """Trains as gin files and flags say; returns the exit code.
 
-  The code is 0, or 128 + the signal's number (143 for SIGTERM) where a signal
-  stopped the run; it has then saved its last step.
+  The code is 0 where a signal stopped the run, too: it has saved its last step,
+  and said which one that is.
 
   Raises:
     UserError: Something in the configuration, the names, the data or the run
@@ -72,7 +76,11 @@ def main(args: argparse.Namespace) -> int:
     return 0
   cache = args.cache_dir or paths.cache_dir()
   compilation.use_cache(pathlib.Path(cache).expanduser())
-  return run.train(getattr(args, 'resume_with_changes', False), started)
+  going_on = _GoingOn(
+      other_settings=getattr(args, 'resume_with_changes', False),
+      other_optimizer=getattr(args, 'reset_optimizer', False),
+  )
+  return run.train(going_on, started)
 
 
 def load(
@@ -95,6 +103,14 @@ def load(
   return configuration.load(
       files, bindings, search_paths, entry=settings_lib.Train
   )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _GoingOn:
+  """What may differ where a run goes on."""
+
+  other_settings: bool
+  other_optimizer: bool
 
 
 class _Run:
@@ -209,7 +225,7 @@ class _Run:
 
     print(f'\n{self._summary(interface.create(self._settings.model))}')
 
-  def train(self, resume_with_changes: bool, started: float) -> int:
+  def train(self, going_on: _GoingOn, started: float) -> int:
     """Trains to the last step, or until told to stop; returns the exit code.
 
     Raises:
@@ -217,8 +233,9 @@ class _Run:
     """
     steps = runs.steps(self._directory)
     if steps:
-      self._check_same_run(resume_with_changes)
-      if steps[-1] >= self._settings.train_steps:
+      self._check_same_run(going_on)
+      last = runs.step_path(self._directory, steps[-1])
+      if steps[-1] >= self._settings.train_steps and not integrity.fault(last):
         _say(
             f'{self._directory}: is at step {steps[-1]} of'
             f' {self._settings.train_steps} already; nothing is left to do'
@@ -226,6 +243,7 @@ class _Run:
         return 0
     elif self._settings.initial_checkpoint_path:
       runs.locate(self._settings.initial_checkpoint_path)
+    runs.check_writable(self._directory)
     self._prepare_rows()
 
     # jax from here on: names, settings and rows are right.
@@ -242,56 +260,47 @@ class _Run:
       if jax.process_index() == 0:
         self._write_run(trainer.model)
         _say(f'{self._summary(trainer.model)}; {_mesh_line(mesh)}')
-      return self._loop(trainer, resume_with_changes, started)
+      return self._loop(trainer, going_on, started)
 
   def _loop(
-      self, trainer: 'trainer_lib.Trainer', other_data: bool, started: float
+      self, trainer: 'trainer_lib.Trainer', going_on: _GoingOn, started: float
   ) -> int:
     """Opens what the loop needs, runs it, and closes everything again."""
     from flan_jax.checkpoints import native
     from flan_jax.data import pipeline as pipeline_lib
-    from flan_jax.training import feed
     from flan_jax.training import loop
     from flan_jax.training import metrics
+    from flan_jax.training import preemption
     import jax
 
     settings = self._settings
     with contextlib.ExitStack() as stack:
+      watch = stack.enter_context(preemption.Watch())
       pipeline = stack.enter_context(contextlib.closing(self._pipeline()))
       checkpointer = stack.enter_context(
           native.Checkpointer(
               self._directory,
-              settings.checkpoints_to_keep,
+              settings.retention(),
               pipeline_lib.merge_states,
           )
       )
-      step = checkpointer.latest_step()
-      position = pipeline.get_state()
-      if step is not None:
-        position = checkpointer.position(step)
-        pipeline.set_state(position, other_data=other_data)
-      # Data are read ahead, and the step compiles, while the state is made.
-      batches = feed.Feed(pipeline, trainer.mesh)
-      stack.callback(batches.close)
       with futures.ThreadPoolExecutor(1, 'compile') as pool:
         compiling = pool.submit(trainer.compiled_step)
-        if step is None:
-          state = trainer.new_state()
-          checkpointer.save(0, state.params, state.optimizer, position)
-        else:
-          state = trainer.restored(checkpointer, step)
-          _say(f'going on from {runs.step_path(self._directory, step)}')
+        step, state, batches = self._begin(
+            trainer, checkpointer, pipeline, going_on
+        )
+        stack.callback(batches.close)
         train_step = compiling.result()
       writer = metrics.Writer(
           self._directory,
-          start=step or 0,
+          start=step,
           total=settings.train_steps,
           log_period=settings.log_period,
           started=started,
           active=jax.process_index() == 0,
       )
       stack.callback(writer.close)
-      code = loop.train(
+      step = loop.train(
           loop.LoopConfig(
               train_steps=settings.train_steps,
               eval_period=settings.eval_period,
@@ -303,13 +312,55 @@ class _Run:
           self._evaluator(trainer),
           checkpointer,
           writer,
+          watch,
       )
-    last = runs.step_path(self._directory, runs.steps(self._directory)[-1])
-    if code:
-      _say(f'told to stop: saved {last}; the same command goes on from there')
+    last = runs.step_path(self._directory, step)
+    if step < settings.train_steps:
+      _say(
+          f'told to stop: saved step {step} of {settings.train_steps} as'
+          f' {last}; the same command goes on from there'
+      )
     else:
       _say(f'done: {last}')
-    return code
+    return 0
+
+  def _begin(
+      self,
+      trainer: 'trainer_lib.Trainer',
+      checkpointer: 'native.Checkpointer',
+      pipeline: 'pipeline_lib.TrainPipeline',
+      going_on: _GoingOn,
+  ) -> 'tuple[int, state_lib.TrainState, feed_lib.Feed]':
+    """Returns step, state and batches of the newest checkpoint, or new ones.
+
+    Batches are read ahead while the state is made.
+    """
+    from flan_jax.training import feed
+
+    def restored(step: int):
+      position = checkpointer.position(step)
+      pipeline.set_state(position, other_data=going_on.other_settings)
+      batches = feed.Feed(pipeline, trainer.mesh)
+      try:
+        state = trainer.restored(checkpointer, step, going_on.other_optimizer)
+      except BaseException:
+        batches.close()
+        raise
+      _say(f'going on from {runs.step_path(self._directory, step)}')
+      return step, state, batches
+
+    found = checkpointer.newest(restored, _say)
+    if found is not None:
+      return found
+    position = pipeline.get_state()
+    batches = feed.Feed(pipeline, trainer.mesh)
+    try:
+      state = trainer.new_state()
+      checkpointer.save(0, state.params, state.optimizer, position)
+    except BaseException:
+      batches.close()
+      raise
+    return 0, state, batches
 
   def _prepare_rows(self) -> None:
     """Reads the rows that are not stored yet, with a bar if that takes long."""
@@ -391,7 +442,7 @@ class _Run:
       )
     return facts
 
-  def _check_same_run(self, resume_with_changes: bool) -> None:
+  def _check_same_run(self, going_on: _GoingOn) -> None:
     """Refuses to go on with a run of another configuration.
 
     Raises:
@@ -404,7 +455,9 @@ class _Run:
           f'TRAIN_STEPS: {before} -> {self._settings.train_steps} (may only'
           ' grow)'
       )
-    if changes and not resume_with_changes:
+    if going_on.other_optimizer:
+      changes = [line for line in changes if not line.startswith('OPTIMIZER')]
+    if changes and not going_on.other_settings:
       raise errors.UserError(
           f'{self._directory}: holds a run with another configuration: take'
           ' another MODEL_DIR, undo the change, or go on with'

@@ -2,25 +2,30 @@
 
     MODEL_DIR/checkpoint_<step>/params      arrays, one entry a layer
                                /optimizer   arrays, named after the parameters
-                               /position    JSON: the step, the data position
+                               /position    JSON: the step, the data position,
+                                           the step's numbers
 
-A checkpoint is written under a temporary name and renamed when it is complete,
-so a crash or a full disk leaves the earlier ones as they were.
+Random numbers follow from the seed and the step. A checkpoint is written under
+a temporary name and renamed when it is complete, so a crash or a full disk
+leaves the earlier ones as they were.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, TypeVar
 
 from flan_jax import errors
 from flan_jax import partitioning
 from flan_jax import vocabularies
 from flan_jax.checkpoints import failures
+from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import layout
+from flan_jax.checkpoints import reading
+from flan_jax.checkpoints import retention
 from flan_jax.checkpoints import runs
 from flan_jax.models import config as model_configs
 from flan_jax.models import interface
@@ -29,14 +34,16 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 # Where training stands in its data, fit for JSON.
 Position = dict[str, Any]
 
-_PARAMS = 'params'
-_OPTIMIZER = 'optimizer'
-_POSITION = 'position'
+OtherOptimizer = reading.OtherOptimizer
+Unreadable = reading.Unreadable
+
+_PARAMS, _OPTIMIZER = integrity.ARRAYS
+_POSITION = integrity.POSITION
+_T = TypeVar('_T')
 
 
 class Checkpointer:
@@ -48,15 +55,15 @@ class Checkpointer:
   def __init__(
       self,
       directory: str | os.PathLike[str],
-      keep: int,
+      keep: int | retention.Retention,
       merge: Callable[[list[Position]], Position] | None = None,
   ):
     """Opens a MODEL_DIR, and clears away what an interrupted write left there.
 
     Args:
       directory: The MODEL_DIR.
-      keep: How many checkpoints stay; checkpoint_0, the untuned model, stays
-        beside them.
+      keep: Which checkpoints stay, or how many of the newest; checkpoint_0,
+        the untuned model, stays beside them.
       merge: Makes one data position of those of all hosts; needed only where
         there are several.
     """
@@ -70,15 +77,15 @@ class Checkpointer:
             for name, tree in trees.items()
         }
     )
+    self._policy = retention.Policy(
+        retention.Retention(newest=keep) if isinstance(keep, int) else keep
+    )
     self._manager = ocp.CheckpointManager(
         self._directory,
         item_names=(_PARAMS, _OPTIMIZER, _POSITION),
         options=ocp.CheckpointManagerOptions(
             step_prefix=runs.PREFIX,
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy([
-                checkpoint_managers.LatestN(keep),
-                checkpoint_managers.CustomSteps([0]),
-            ]),
+            preservation_policy=self._policy,
             cleanup_tmp_directories=True,
             # The name itself says that a checkpoint is complete, on every
             # file system.
@@ -103,6 +110,7 @@ class Checkpointer:
       params: Any,
       optimizer: Any,
       position: Position,
+      numbers: Mapping[str, float] | None = None,
       block: bool = False,
   ) -> None:
     """Writes a checkpoint, after the one that is being written.
@@ -112,12 +120,16 @@ class Checkpointer:
       params: The parameters.
       optimizer: The optimizer's state.
       position: This host's data position after that step, fit for JSON.
+      numbers: The step's record, by which the best checkpoints are kept.
       block: Whether to wait until it is complete.
 
     Raises:
       UserError: This checkpoint, or the one before it, could not be written
-        (a full disk).
+        (a full disk); or the metric that best checkpoints are kept by is not
+        among the numbers.
     """
+    numbers = dict(numbers or {})
+    self._policy.numbers[step] = numbers
     with _one_line(self._directory, self._quiet):
       self._manager.wait_until_finished()
       trees = self._flatten({_PARAMS: params, _OPTIMIZER: optimizer})
@@ -127,15 +139,19 @@ class Checkpointer:
           args=ocp.args.Composite(
               **args,
               **{
-                  _POSITION: ocp.args.JsonSave(
-                      {'step': step, 'data': self._whole(position)}
-                  )
+                  _POSITION: ocp.args.JsonSave({
+                      'step': step,
+                      'data': self._whole(position),
+                      'numbers': numbers,
+                  })
               },
           ),
           force=True,
       )
       if block:
         self._manager.wait_until_finished()
+    if numbers:
+      self._policy.retention.check(step, numbers)
 
   def _whole(self, position: Position) -> Position:
     """Returns the position of all hosts together."""
@@ -153,8 +169,86 @@ class Checkpointer:
         for row, length in zip(rows, lengths.ravel(), strict=True)
     ])
 
+  def newest(
+      self, attempt: Callable[[int], _T], say: Callable[[str], None]
+  ) -> _T | None:
+    """Returns what `attempt` makes of the newest checkpoint it can read.
+
+    Newer ones, which it could not, get another name ('broken_checkpoint_8'):
+    the run will write those steps again. Nothing is deleted.
+
+    Args:
+      attempt: Reads the checkpoint of a step; on several hosts, all of them
+        read the same one.
+      say: Takes a line about each checkpoint that is passed over.
+
+    Returns:
+      None if there is no checkpoint.
+
+    Raises:
+      UserError: There are checkpoints, and none can be read; or `attempt`
+        raised one that is not `Unreadable`.
+    """
+    faults: dict[int, str] = {}
+    for step in reversed(self.steps()):
+      found, why = self._attempted(attempt, step)
+      if why is None:
+        self._set_aside(faults, step, say)
+        return found
+      faults[step] = why
+    if faults:
+      raise errors.UserError(
+          f'{self._directory}: no checkpoint can be read ('
+          + '; '.join(
+              f'{runs.PREFIX}_{step}: {why}' for step, why in faults.items()
+          )
+          + ')'
+      )
+    return None
+
+  def _attempted(
+      self, attempt: Callable[[int], _T], step: int
+  ) -> tuple[_T | None, str | None]:
+    """Returns what was read, or why it could not be."""
+    if jax.process_count() == 1:
+      try:
+        return attempt(step), None
+      except Unreadable as error:
+        return None, error.why
+    # Hosts that read wait for each other, so all must know beforehand.
+    why = integrity.fault(
+        runs.step_path(self._directory, step),
+        jax.process_index(),
+        jax.process_count(),
+    )
+    broken = multihost_utils.process_allgather(np.array(why is not None))
+    if not broken.any():
+      return attempt(step), None
+    return None, why or f'host {broken.argmax()} cannot read it'
+
+  def _set_aside(
+      self, faults: Mapping[int, str], step: int, say: Callable[[str], None]
+  ) -> None:
+    """Renames broken checkpoints, and forgets them; says so."""
+    if not faults:
+      return
+    for broken, why in faults.items():
+      path = runs.step_path(self._directory, broken)
+      if jax.process_index() == 0:
+        say(
+            f'warning: {path} cannot be read ({why}); it is now'
+            f' {runs.set_aside(path).name}, and {runs.PREFIX}_{step} is used'
+        )
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices('broken checkpoints set aside')
+    self._manager.reload()
+
   def position(self, step: int) -> Position:
-    """Returns the data position that was saved with `step`."""
+    """Returns the data position that was saved with `step`.
+
+    Raises:
+      Unreadable: It is missing or broken.
+    """
     return read_position(self._directory, step)
 
   def restore(self, step: int, params: Any, optimizer: Any) -> tuple[Any, Any]:
@@ -169,13 +263,27 @@ class Checkpointer:
       Parameters and optimizer state.
 
     Raises:
-      UserError: An array has another shape than the model's.
+      UserError: An array has another shape than the model's; it is an
+        `OtherOptimizer` where the parameters fit, and `Unreadable` where the
+        checkpoint is broken.
     """
     path = runs.step_path(self._directory, step)
+    reading.check(path / _PARAMS, params)
+    reading.check(path / _OPTIMIZER, optimizer, OtherOptimizer)
     return (
-        _restore(path / _PARAMS, params),
-        _restore(path / _OPTIMIZER, optimizer),
+        reading.restore(path / _PARAMS, params),
+        reading.restore(path / _OPTIMIZER, optimizer),
     )
+
+  def restore_params(self, step: int, params: Any) -> Any:
+    """Reads a checkpoint's parameters alone.
+
+    Raises:
+      UserError: As `restore`.
+    """
+    path = runs.step_path(self._directory, step) / _PARAMS
+    reading.check(path, params)
+    return reading.restore(path, params)
 
   def wait(self) -> None:
     """Waits until the checkpoint that is being written is complete.
@@ -227,9 +335,14 @@ class Loaded:
 
 
 def read_position(directory: str | os.PathLike[str], step: int) -> Position:
-  """Returns the data position that a run saved with a step."""
-  path = runs.step_path(directory, step) / _POSITION
-  return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path)['data']
+  """Returns the data position that a run saved with a step.
+
+  Raises:
+    Unreadable: It is missing or broken.
+  """
+  path = runs.step_path(directory, step)
+  with reading.readable(path / _POSITION):
+    return integrity.read_position(path)['data']
 
 
 def load_model(
@@ -275,10 +388,10 @@ def load_params(
     UserError: As `load_model`.
   """
   directory, step = runs.locate(path)
-  return _restore(
-      runs.step_path(directory, step) / _PARAMS,
-      abstract_params(model, mesh),
-  )
+  saved = runs.step_path(directory, step) / _PARAMS
+  like = abstract_params(model, mesh)
+  reading.check(saved, like)
+  return reading.restore(saved, like)
 
 
 def abstract_params(model: interface.Model, mesh: jax.sharding.Mesh) -> Any:
@@ -295,63 +408,6 @@ def abstract_params(model: interface.Model, mesh: jax.sharding.Mesh) -> Any:
       abstract,
       partitioning.shardings(mesh, model.logical_axes(), abstract),
   )
-
-
-def _restore(path: pathlib.Path, tree: Any) -> Any:
-  """Reads one item of a checkpoint as `tree` describes it."""
-  wanted = layout.flatten(tree)
-  checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-  handler = ocp.PyTreeCheckpointHandler()
-  saved = naming.flatten(handler.metadata(path.absolute()).tree)
-  _compare(path, {name: leaf.shape for name, leaf in saved.items()}, wanted)
-  nested = naming.unflatten(wanted)
-  flat = naming.flatten(
-      checkpointer.restore(
-          path.absolute(),
-          args=ocp.args.PyTreeRestore(
-              item=nested,
-              restore_args=ocp.checkpoint_utils.construct_restore_args(nested),
-          ),
-      )
-  )
-  stack = jax.jit(
-      lambda flat: layout.unflatten(flat, tree),
-      out_shardings=jax.tree.map(lambda leaf: leaf.sharding, tree),
-  )
-  return stack(flat)
-
-
-def _compare(
-    path: pathlib.Path,
-    saved: Mapping[str, tuple[int, ...]],
-    wanted: Mapping[str, jax.ShapeDtypeStruct],
-) -> None:
-  """Raises a UserError that names the first array that does not fit."""
-  for name, leaf in wanted.items():
-    if name not in saved:
-      raise errors.UserError(
-          f'{path}: belongs to another model: {name} {_shape(leaf.shape)} is'
-          ' not in it'
-      )
-    if tuple(saved[name]) != tuple(leaf.shape):
-      raise errors.UserError(
-          f'{path}: belongs to another model: {name} is {_shape(saved[name])}'
-          f' there and {_shape(leaf.shape)} in the model asked for'
-      )
-  extra = _first(name for name in saved if name not in wanted)
-  if extra is not None:
-    raise errors.UserError(
-        f'{path}: belongs to another model: it has {extra}'
-        f' {_shape(saved[extra])}, and the model asked for has not'
-    )
-
-
-def _first(names: Iterable[str]) -> str | None:
-  return next(iter(names), None)
-
-
-def _shape(shape: Iterable[int]) -> str:
-  return '[' + ', '.join(map(str, shape)) + ']'
 
 
 @contextlib.contextmanager

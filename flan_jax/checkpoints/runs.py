@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 from typing import Any
 
 from flan_jax import errors
@@ -22,6 +23,7 @@ PREFIX = 'checkpoint'
 RUN_FILE = 'run.json'
 CONFIG_FILE = 'config.gin'
 VOCABULARY_FILE = 'vocabulary.model'
+_BROKEN = 'broken_'
 _UNSET = object()
 _STEP = re.compile(rf'{PREFIX}_(\d+)')
 _FAMILIES = {cls.family: cls for cls in (model_config.EncoderDecoderConfig,)}
@@ -43,6 +45,43 @@ def steps(directory: str | os.PathLike[str]) -> list[int]:
 def step_path(directory: str | os.PathLike[str], step: int) -> pathlib.Path:
   """Returns the folder of a step's checkpoint."""
   return pathlib.Path(directory) / f'{PREFIX}_{step}'
+
+
+def set_aside(checkpoint: pathlib.Path) -> pathlib.Path:
+  """Gives a broken checkpoint a name that is no checkpoint's; returns it."""
+  place = checkpoint.with_name(f'{_BROKEN}{checkpoint.name}')
+  number = 1
+  while place.exists():
+    number += 1
+    place = checkpoint.with_name(f'{_BROKEN}{checkpoint.name}_{number}')
+  checkpoint.rename(place)
+  return place
+
+
+def check_writable(directory: str | os.PathLike[str]) -> None:
+  """Finds out whether a MODEL_DIR can be written; leaves nothing behind.
+
+  Raises:
+    UserError: It cannot, or a file in it cannot.
+  """
+  folder = pathlib.Path(directory)
+  nearest = next(
+      path for path in (folder, *folder.absolute().parents) if path.exists()
+  )
+  try:
+    with tempfile.TemporaryDirectory(prefix='.flan_jax_', dir=nearest):
+      pass
+    for path in folder.glob('*'):
+      if path.is_file():
+        with open(path, 'ab'):
+          pass
+  except OSError as error:
+    where = nearest if error.filename is None else error.filename
+    inside = pathlib.Path(where).name.startswith('.flan_jax_')
+    raise errors.UserError(
+        f'MODEL_DIR: {directory}: {nearest if inside else where} cannot be'
+        f' written ({error.strerror}); name a folder that can'
+    ) from error
 
 
 def locate(path: str | os.PathLike[str]) -> tuple[pathlib.Path, int]:

@@ -58,6 +58,7 @@ def train(
     evaluate: Evaluate | None,
     checkpointer: native.Checkpointer,
     writer: metrics_lib.Writer,
+    watch: preemption.Watch,
 ) -> int:
   """Trains from `state` to the last step, or until told to stop.
 
@@ -72,9 +73,11 @@ def train(
     evaluate: Parameters to numbers named 'eval/...'.
     checkpointer: Where checkpoints go.
     writer: Where numbers go.
+    watch: Says when to stop; it is entered.
 
   Returns:
-    The exit code: 0, or 128 + the number of the signal that stopped it.
+    The step that the run is at, and that is saved: the last one, unless a
+    signal stopped it before.
 
   Raises:
     UserError: The loss is not finite, the data is broken, or a checkpoint
@@ -83,19 +86,19 @@ def train(
   step = int(jax.device_get(state.step))
   feed_of_batches = iter(batches)
   pending: _Pending | None = None
-  code = 0
-  with preemption.Watch() as watch, jax.transfer_guard('disallow'):
+  stops, stall = watch.asked, None
+  with jax.transfer_guard('disallow'):
     clock = _Clock()
-    while step < config.train_steps and not code:
+    while step < config.train_steps and not stops:
       batch, position = clock.wait_for(feed_of_batches)
       state, metrics = train_step(state, batch)
       step += 1
       if pending is not None:
         writer.write(pending.step, pending.record(clock))
-      pending = _Pending(step, metrics, clock.waited)
-      code = watch.exit_code(step)
+      pending, stall = _Pending(step, metrics, clock.waited, stall), None
+      stops = watch.stops(step)
       evaluates = evaluate is not None and config.evaluates(step)
-      if not (code or evaluates or config.saves(step)):
+      if not (stops or evaluates or config.saves(step)):
         continue
       record = pending.record(clock)
       pending = None
@@ -104,11 +107,25 @@ def train(
           record |= evaluate(state.params)
         # Before a checkpoint is there, its steps' records are.
         writer.write(step, record)
-        if code or config.saves(step):
-          checkpointer.save(step, state.params, state.optimizer, position)
+        if stops or config.saves(step):
+          stall = _seconds(
+              checkpointer.save,
+              step,
+              state.params,
+              state.optimizer,
+              position,
+              record,
+          )
       clock.restart()
   checkpointer.wait()
-  return code
+  return step
+
+
+def _seconds(call: Callable[..., None], *args: Any) -> float:
+  """Returns how long a call takes."""
+  begin = time.perf_counter()
+  call(*args)
+  return time.perf_counter() - begin
 
 
 class _Clock:
@@ -141,11 +158,15 @@ class _Pending(NamedTuple):
   step: int
   metrics: step_lib.StepMetrics
   waited: float
+  stall: float | None
 
   def record(self, clock: _Clock) -> dict[str, float]:
     """Waits for the step's numbers, and returns its record."""
     metrics = jax.device_get(self.metrics)
-    return metrics_lib.per_token(metrics, clock.lap(), self.waited)
+    record = metrics_lib.per_token(metrics, clock.lap(), self.waited)
+    if self.stall is not None:
+      record['checkpoint_stall'] = round(self.stall, 6)
+    return record
 
 
 class Evaluator:

@@ -12,8 +12,10 @@ run was stopped. A line has
     data_wait                 the share of `seconds` spent waiting for data
     time                      when the step was done, seconds since 1970
 
-and, where the model was evaluated after the step, `eval/loss` and
-`eval/accuracy` of each validation mixture.
+and, in the step after a checkpoint, `checkpoint_stall`: the seconds that the
+loop stood still to begin it (writing goes on in the background), which are not
+part of `seconds`; and, where the model was evaluated after the step,
+`eval/loss` and `eval/accuracy` of each validation mixture.
 """
 
 from collections.abc import Mapping

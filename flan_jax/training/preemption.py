@@ -1,5 +1,6 @@
-"""Being told to stop: finish the step, save, and say so in the exit code."""
+"""Being told to stop: finish the step, save, and say where it stopped."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -8,9 +9,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-# What a shell reports of a program that a signal ended: a scheduler sees that
-# the work is not done, and starts it again.
-_EXIT_CODE_BASE = 128
+_STOPPING = b'\nstops after this step; another Ctrl-C ends it at once\n'
 
 
 class Watch:
@@ -19,21 +18,25 @@ class Watch:
   The first of them asks the loop to stop after its step. A second Ctrl-C ends
   the program at once, as ever.
 
+  Attributes:
+    asked: Whether this host was asked; on several hosts, `stops` knows.
+
   On several hosts the runtime's own agreement is asked instead, so that all
-  hosts stop after the same step.
+  hosts stop after the same step. It hears SIGTERM alone, so a first Ctrl-C is
+  passed on to it as one.
   """
 
   def __init__(self):
-    self._signal = 0
+    self.asked = False
     self._before: dict[int, Any] = {}
 
   def __enter__(self) -> 'Watch':
-    if (
-        jax.process_count() == 1
-        and threading.current_thread() is threading.main_thread()
-    ):
-      for number in (signal.SIGTERM, signal.SIGINT):
-        self._before[number] = signal.signal(number, self._notice)
+    if threading.current_thread() is threading.main_thread():
+      several = jax.process_count() > 1
+      numbers = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
+      for number in numbers:
+        notice = self._pass_on if several else self._notice
+        self._before[number] = signal.signal(number, notice)
     return self
 
   def __exit__(self, *_: Any) -> None:
@@ -41,15 +44,24 @@ class Watch:
       signal.signal(number, handler)
     self._before = {}
 
-  def exit_code(self, step: int) -> int:
-    """Returns 0 to go on, else the code to exit with after saving `step`."""
+  def stops(self, step: int) -> bool:
+    """Returns whether to stop after `step`; asked once a step, on all hosts."""
     if jax.process_count() > 1:
-      stop = multihost_utils.reached_preemption_sync_point(step)
-      return _EXIT_CODE_BASE + signal.SIGTERM if stop else 0
-    return _EXIT_CODE_BASE + self._signal if self._signal else 0
+      return multihost_utils.reached_preemption_sync_point(step)
+    return self.asked
 
   def _notice(self, number: int, frame: FrameType | None) -> None:
     del frame
-    self._signal = number
+    self.asked = True
     if number == signal.SIGINT:
-      signal.signal(signal.SIGINT, self._before[signal.SIGINT])
+      self._interrupt_next_time()
+
+  def _pass_on(self, number: int, frame: FrameType | None) -> None:
+    del number, frame
+    self._interrupt_next_time()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  def _interrupt_next_time(self) -> None:
+    signal.signal(signal.SIGINT, self._before[signal.SIGINT])
+    # Not `print`, which a signal may have interrupted.
+    os.write(2, _STOPPING)

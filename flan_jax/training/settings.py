@@ -7,6 +7,7 @@ from typing import Any
 from flan_jax import configuration
 from flan_jax import errors
 from flan_jax import partitioning
+from flan_jax.checkpoints import retention as retention_lib
 from flan_jax.data import few_shot
 from flan_jax.models import config as model_config
 from flan_jax.training import optimizers
@@ -21,6 +22,10 @@ _FREE = {
     'EVAL_STEPS',
     'CHECKPOINT_PERIOD',
     'CHECKPOINTS_TO_KEEP',
+    'KEEP_EVERY',
+    'KEEP_BEST',
+    'BEST_METRIC',
+    'BEST_MODE',
     'LOG_PERIOD',
     'DATA_WORKERS',
     'MESH',
@@ -59,6 +64,11 @@ class Train:
     eval_steps: At most so many batches of the validation mixture.
     checkpoint_period: Steps between checkpoints; 0 for the last step alone.
     checkpoints_to_keep: The newest ones stay, and checkpoint_0 with them.
+    keep_every: Checkpoints at a multiple of so many steps stay as well; 0 for
+      none.
+    keep_best: So many of the best checkpoints stay as well.
+    best_metric: A number of metrics.jsonl, which says what is best.
+    best_mode: Whether the best has the 'min' or the 'max' of it.
     log_period: Steps between lines on the terminal and in TensorBoard.
     initial_checkpoint_path: A run or checkpoint whose parameters to start from.
   """
@@ -86,6 +96,10 @@ class Train:
   eval_steps: int = 20
   checkpoint_period: int = 1000
   checkpoints_to_keep: int = 3
+  keep_every: int = 0
+  keep_best: int = 0
+  best_metric: str = 'eval/loss'
+  best_mode: str = 'min'
   log_period: int = 100
   initial_checkpoint_path: str | None = None
 
@@ -105,6 +119,8 @@ class Train:
         ('eval_steps', 1),
         ('checkpoint_period', 0),
         ('checkpoints_to_keep', 1),
+        ('keep_every', 0),
+        ('keep_best', 0),
         ('log_period', 1),
     ):
       configuration.whole_number(name.upper(), getattr(self, name), least)
@@ -121,6 +137,7 @@ class Train:
     configuration.feature_lengths(self.task_feature_lengths)
     self._check_normalizer()
     self._check_optimizer()
+    self._check_best()
     if self.batch_size % self.num_microbatches:
       raise errors.UserError(
           f'NUM_MICROBATCHES: {self.num_microbatches} equal parts cannot be'
@@ -150,6 +167,30 @@ class Train:
             f' {"@Adafactor()" if name == "OPTIMIZER" else "@Constant()"}, not'
             f' {value!r}'
         )
+
+  def _check_best(self) -> None:
+    configuration.text('BEST_METRIC', self.best_metric)
+    if self.best_mode not in retention_lib.MODES:
+      raise errors.UserError(
+          f'BEST_MODE: {self.best_mode!r} is none of'
+          f' {", ".join(map(repr, retention_lib.MODES))}'
+      )
+    if self.keep_best and self.best_metric.startswith('eval/'):
+      if not (self.eval_period and self.checkpoint_period):
+        raise errors.UserError(
+            f'KEEP_BEST: {self.best_metric} is known where EVAL_PERIOD and'
+            ' CHECKPOINT_PERIOD meet, and one of them is 0'
+        )
+
+  def retention(self) -> retention_lib.Retention:
+    """Returns which checkpoints stay."""
+    return retention_lib.Retention(
+        newest=self.checkpoints_to_keep,
+        every=self.keep_every,
+        best=self.keep_best,
+        metric=self.best_metric,
+        mode=self.best_mode,
+    )
 
   def by_name(self) -> dict[str, Any]:
     """Returns the settings that steps depend on, under their macros' names.

@@ -60,12 +60,36 @@ class Trainer:
     return state_lib.with_params(self._optimizer, self._like, params)
 
   def restored(
-      self, checkpointer: native.Checkpointer, step: int
+      self,
+      checkpointer: native.Checkpointer,
+      step: int,
+      reset_optimizer: bool = False,
   ) -> state_lib.TrainState:
-    """Returns the state after `step`."""
-    params, optimizer = checkpointer.restore(
-        step, self._like.params, self._like.optimizer
-    )
+    """Returns the state after `step`.
+
+    Args:
+      checkpointer: The run's.
+      step: One of its checkpoints.
+      reset_optimizer: Whether to take the parameters alone where the checkpoint
+        is of another optimizer; this one then starts afresh.
+
+    Raises:
+      UserError: The checkpoint is of another model or another optimizer.
+    """
+    try:
+      params, optimizer = checkpointer.restore(
+          step, self._like.params, self._like.optimizer
+      )
+    except native.OtherOptimizer as error:
+      if not reset_optimizer:
+        raise native.OtherOptimizer(
+            f'{error}; the parameters fit: --reset_optimizer goes on with'
+            ' them, and with an optimizer that starts afresh'
+        ) from error
+      params = checkpointer.restore_params(step, self._like.params)
+      optimizer = state_lib.with_params(
+          self._optimizer, self._like, params
+      ).optimizer
     count = jax.device_put(np.int32(step), self._like.step.sharding)
     return state_lib.TrainState(count, params, optimizer)
 

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import time
 
 from flan_jax import errors
 from flan_jax.training import feed
 from flan_jax.training import loop
+from flan_jax.training import preemption
 from flan_jax.training import state as state_lib
 from flan_jax.training import step as step_lib
 import jax
@@ -19,18 +21,21 @@ class Diary:
 
   def __init__(self, stop_after=None, number=signal.SIGTERM, broken=None):
     self.entries = []
+    self.records = []
     self._stop_after = stop_after
     self._number = number
     self._broken = broken
 
   def write(self, step, record):
     self.entries.append(('write', step, record.get('eval/loss')))
+    self.records.append(record)
     if step == self._broken:
       raise errors.UserError('the loss is nan')
     if step == self._stop_after:
       os.kill(os.getpid(), self._number)
 
-  def save(self, step, params, optimizer, position):
+  def save(self, step, params, optimizer, position, numbers):
+    assert numbers['loss'] == 1
     self.entries.append(('save', step, int(params), position['next']))
 
   def wait(self):
@@ -67,15 +72,17 @@ def _train(diary, start=0, evaluate=None, batches=None, **config):
   state = jax.device_put(
       state_lib.TrainState(np.int32(start), np.int32(start), ())
   )
-  return loop.train(
-      loop.LoopConfig(**{**periods, **config}),
-      state,
-      _step,
-      batches or _batches(start),
-      evaluate,
-      diary,
-      diary,
-  )
+  with preemption.Watch() as watch:
+    return loop.train(
+        loop.LoopConfig(**{**periods, **config}),
+        state,
+        _step,
+        batches or _batches(start),
+        evaluate,
+        diary,
+        diary,
+        watch,
+    )
 
 
 def _kinds(diary):
@@ -84,7 +91,7 @@ def _kinds(diary):
 
 def test_the_last_step_is_saved_after_all_records():
   diary = Diary()
-  assert _train(diary) == 0
+  assert _train(diary) == 5
   assert _kinds(diary) == [
       *(('write', step) for step in range(1, 6)),
       ('save', 5),
@@ -125,16 +132,14 @@ def test_scores_are_part_of_their_steps_record():
 
 def test_nothing_is_left_to_do_at_the_end():
   diary = Diary()
-  assert _train(diary, start=5) == 0
+  assert _train(diary, start=5) == 5
   assert diary.entries == [('wait',)]
 
 
-@pytest.mark.parametrize(
-    ('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
-)
-def test_told_to_stop_it_saves_the_step_it_is_at(number, code):
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_saves_the_step_it_is_at(number):
   diary = Diary(stop_after=2, number=number)
-  assert _train(diary) == code
+  assert _train(diary) == 3
   # Step 3 was under way when step 2 was written.
   assert _kinds(diary) == [
       ('write', 1),
@@ -143,6 +148,29 @@ def test_told_to_stop_it_saves_the_step_it_is_at(number, code):
       ('save', 3),
   ]
   assert diary.entries[-2] == ('save', 3, 3, 3)
+
+
+def test_how_long_a_checkpoint_held_the_loop_up_is_in_the_next_record():
+  class Slow(Diary):
+
+    def save(self, *args):
+      super().save(*args)
+      time.sleep(0.05)
+
+  diary = Slow()
+  _train(diary, train_steps=6, checkpoint_period=2)
+  stalls = [record.get('checkpoint_stall') for record in diary.records]
+  assert [stall is None for stall in stalls] == [
+      True,
+      True,
+      False,
+      True,
+      False,
+      True,
+  ]
+  assert 0.05 <= stalls[2] < 1
+  # Such time is not the step's.
+  assert diary.records[2]['seconds'] < 0.05
 
 
 def test_a_broken_loss_is_never_saved():

@@ -1,0 +1,93 @@
+"""Whether a checkpoint can be read whole. Needs no jax.
+
+The name of a checkpoint says that its write was completed. Later a disk may
+fail, a copy stop half way, a machine lose power before its disk had everything:
+files are then missing, cut short, or full of something else.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+ARRAYS = ('params', 'optimizer')
+POSITION = 'position'
+_METADATA = '_METADATA'
+# JsonCheckpointHandler's file.
+_JSON = 'metadata'
+_ARRAY = '.zarray'
+
+
+def fault(
+    checkpoint: pathlib.Path, index: int = 0, count: int = 1
+) -> str | None:
+  """Reads a checkpoint from disk, and returns what is wrong with it.
+
+  Arrays are read, and unpacked, one at a time.
+
+  Args:
+    checkpoint: MODEL_DIR/checkpoint_<step>.
+    index: Of `count` equal shares of the arrays, which one to read.
+    count: How many readers share the arrays.
+
+  Returns:
+    Half a sentence such as 'params: files are cut short', or None.
+  """
+  item = POSITION
+  try:
+    read_position(checkpoint)
+    for item in ARRAYS:
+      _read_arrays(checkpoint / item, index, count)
+  except (OSError, ValueError, TypeError, KeyError) as error:
+    return reason(item, error)
+  return None
+
+
+def read_position(checkpoint: pathlib.Path) -> dict[str, Any]:
+  """Returns a checkpoint's JSON: 'step', 'data' and 'numbers'.
+
+  Raises:
+    OSError: It is not there.
+    ValueError: It is no JSON, or another's.
+  """
+  path = checkpoint / POSITION / _JSON
+  saved = json.loads(path.read_text(encoding='utf-8'))
+  if not isinstance(saved, dict) or not {'step', 'data'} <= saved.keys():
+    raise ValueError('holds no data position')
+  return saved
+
+
+def reason(item: str, error: BaseException) -> str:
+  """Returns, in a few words, why an item of a checkpoint cannot be read."""
+  while error.__cause__ is not None:
+    error = error.__cause__  # Orbax wraps what tensorstore says.
+  text = str(error)
+  if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+    return f'{item}: is no JSON'
+  if isinstance(error, FileNotFoundError) or text.startswith('NOT_FOUND'):
+    return f'{item}: files are missing'
+  if text.startswith('OUT_OF_RANGE'):
+    return f'{item}: files are cut short'
+  if text.startswith(('DATA_LOSS', 'FAILED_PRECONDITION')):
+    return f'{item}: files are damaged'
+  first = text.strip().split('\n')[0] or type(error).__name__
+  return f'{item}: {first}'
+
+
+def _read_arrays(item: pathlib.Path, index: int, count: int) -> None:
+  """Reads a share of an item's arrays; raises what goes wrong."""
+  import tensorstore
+
+  json.loads((item / _METADATA).read_text(encoding='utf-8'))
+  base = {'driver': 'ocdbt', 'base': f'file://{item.absolute()}/'}
+  if not (item / 'manifest.ocdbt').is_file():
+    raise FileNotFoundError(item)  # Else it would be an empty database.
+  keys = tensorstore.KvStore.open(base).result().list().result()
+  names = sorted(
+      key.decode().removesuffix(_ARRAY)
+      for key in keys
+      if key.endswith(_ARRAY.encode())
+  )
+  for name in names[index::count]:
+    spec = {'driver': 'zarr', 'kvstore': {**base, 'path': name}}
+    array = tensorstore.open(spec, open=True, read=True).result()
+    array.read().result()
