@@ -436,7 +436,7 @@ def test_the_first_evaluation_batches_are_not_the_longest_examples(mixed):
   config = pipeline.PipelineConfig(lengths=LENGTHS, batch_size=16)
 
   def longest_first(steps):
-    (*_, batch) = [
+    *_, batch = [
         each
         for each in pipeline.evaluation_batches(
             mixture, 'train', BYTES, store, config, steps
