@@ -33,6 +33,7 @@ from flan_jax.models import config as model_config
 from flan_jax.training import optimizers
 from flan_jax.training import schedules
 from flan_jax.training import settings as settings_lib
+from flan_jax.training import tracking
 
 if TYPE_CHECKING:
   from flan_jax.checkpoints import native
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
   from flan_jax.models import interface
   from flan_jax.training import feed as feed_lib
   from flan_jax.training import loop as loop_lib
+  from flan_jax.training import metrics as metrics_lib
   from flan_jax.training import state as state_lib
   from flan_jax.training import trainer as trainer_lib
   import jax
@@ -231,6 +233,7 @@ class _Run:
     Raises:
       UserError: As `main`.
     """
+    tracking.check(self._settings.wandb_project)
     steps = runs.steps(self._directory)
     if steps:
       self._check_same_run(going_on)
@@ -255,7 +258,10 @@ class _Run:
     self._check_batch(partitioning.batch_divisor(mesh))
     with partitioning.use(mesh):
       trainer = trainer_lib.Trainer(
-          self._settings, interface.create(self._settings.model), mesh
+          self._settings,
+          interface.create(self._settings.model),
+          mesh,
+          members=len(self._mixture.members),
       )
       if jax.process_index() == 0:
         self._write_run(trainer.model)
@@ -269,9 +275,7 @@ class _Run:
     from flan_jax.checkpoints import native
     from flan_jax.data import pipeline as pipeline_lib
     from flan_jax.training import loop
-    from flan_jax.training import metrics
     from flan_jax.training import preemption
-    import jax
 
     settings = self._settings
     with contextlib.ExitStack() as stack:
@@ -291,14 +295,7 @@ class _Run:
         )
         stack.callback(batches.close)
         train_step = compiling.result()
-      writer = metrics.Writer(
-          self._directory,
-          start=step,
-          total=settings.train_steps,
-          log_period=settings.log_period,
-          started=started,
-          active=jax.process_index() == 0,
-      )
+      writer = self._writer(trainer.mesh, step, started)
       stack.callback(writer.close)
       step = loop.train(
           loop.LoopConfig(
@@ -362,6 +359,46 @@ class _Run:
       raise
     return 0, state, batches
 
+  def _writer(
+      self, mesh: 'jax.sharding.Mesh', start: int, started: float
+  ) -> 'metrics_lib.Writer':
+    """Opens the places that the run's numbers go to."""
+    from flan_jax.models import flops
+    from flan_jax.training import metrics
+    from flan_jax.training import periods
+    from flan_jax.training import utilization
+    import jax
+
+    settings = self._settings
+    first = jax.process_index() == 0
+    lengths = settings.task_feature_lengths
+    run = None
+    if first and settings.wandb_project is not None:
+      run = tracking.WandB(
+          settings.wandb_project, self._directory, self._facts()
+      )
+      _say(f'Weights & Biases: {run.place}')
+    return metrics.Writer(
+        self._directory,
+        start=start,
+        total=settings.train_steps,
+        log_period=settings.log_period,
+        started=started,
+        active=first,
+        members=periods.Members.of(self._mixture),
+        utilization=utilization.Utilization(
+            flops=flops.training(settings.model, lengths),
+            rows=settings.batch_size,
+            lengths={
+                'encoder': lengths['inputs'],
+                'decoder': lengths['targets'],
+            },
+            devices=mesh.local_devices,
+            device_count=mesh.size,
+        ),
+        tracking=run,
+    )
+
   def _prepare_rows(self) -> None:
     """Reads the rows that are not stored yet, with a bar if that takes long."""
     import tqdm
@@ -383,7 +420,7 @@ class _Run:
         _SPLIT,
         self._vocabulary,
         self._access.store,
-        self._pipeline_config(),
+        dataclasses.replace(self._pipeline_config(), member_ids=True),
         jax.process_index(),
         jax.process_count(),
     )

@@ -9,19 +9,22 @@ import jax.numpy as jnp
 
 
 class LossSums(NamedTuple):
-  """Sums over target tokens, each times its weight. All float32 scalars.
+  """Sums over target tokens, each times its weight. float32 scalars.
 
   Attributes:
     loss: Cross entropy in nats, z-loss included.
     z_loss: The z-loss alone.
     weight: The weights; `loss / weight` is the mean loss of a token.
     correct: Tokens whose logit is the highest (the first one, in a tie).
+    by_token: What `loss` is the sum of, float32 [B, T], for sums over a part of
+      the tokens; whoever adds up `LossSums` drops it first.
   """
 
   loss: jax.Array
   z_loss: jax.Array
   weight: jax.Array
   correct: jax.Array
+  by_token: jax.Array | None = None
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -108,11 +111,13 @@ def loss_sums(
       logits_BxTxV, targets_BxT, z_loss, label_smoothing
   )
   best_BxT = jnp.argmax(jax.lax.stop_gradient(logits_BxTxV), axis=-1)
+  weighted_BxT = loss_BxT * weights_BxT
   return LossSums(
-      loss=jnp.sum(loss_BxT * weights_BxT),
+      loss=jnp.sum(weighted_BxT),
       z_loss=jnp.sum(penalty_BxT * weights_BxT),
       weight=jnp.sum(weights_BxT),
       correct=jnp.sum((best_BxT == targets_BxT) * weights_BxT),
+      by_token=weighted_BxT,
   )
 
 

@@ -1,39 +1,33 @@
-"""Where a run's numbers go: metrics.jsonl, TensorBoard, the terminal.
+"""Where a run's numbers go: metrics.jsonl, TensorBoard, W&B, the terminal.
 
 metrics.jsonl has one line a step, in order, each step once, however often the
-run was stopped. A line has
-
-    step, loss, z_loss        nats a weighted target token; loss includes z_loss
-    accuracy                  share of weighted target tokens
-    learning_rate, gradient_norm
-    tokens, target_tokens     padding left out; tokens are inputs and targets
-    seconds                   since the step before was done
-    tokens_per_second
-    data_wait                 the share of `seconds` spent waiting for data
-    time                      when the step was done, seconds since 1970
-
-and, in the step after a checkpoint, `checkpoint_stall`: the seconds that the
-loop stood still to begin it (writing goes on in the background), which are not
-part of `seconds`; and, where the model was evaluated after the step,
-`eval/loss` and `eval/accuracy` of each validation mixture.
+run was stopped; docs/training.md says what its numbers are. A line at the end
+of a logging period has the period's own numbers under `period`, and one after
+an evaluation `eval/...`.
 """
 
 from collections.abc import Mapping
-import dataclasses
 import json
 import math
 import os
 import pathlib
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any, TextIO, TYPE_CHECKING
 
 from flan_jax import errors
-from flan_jax.training import step as step_lib
+from flan_jax.training import periods
+from flan_jax.training import tracking as tracking_lib
+from flan_jax.training import utilization as utilization_lib
 import tqdm
+
+if TYPE_CHECKING:
+  from flan_jax.training import step as step_lib
 
 METRICS_FILE = 'metrics.jsonl'
 TENSORBOARD_DIR = 'tensorboard'
+# A share of a period's time that is worth a word on the terminal.
+_MUCH_WAITING = 0.2
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -59,8 +53,8 @@ def truncate(path: pathlib.Path, last_step: int) -> None:
 
 
 def per_token(
-    metrics: step_lib.StepMetrics, seconds: float, waited: float
-) -> dict[str, float]:
+    metrics: 'step_lib.StepMetrics', seconds: float, waited: float
+) -> periods.Record:
   """Returns a step's numbers as metrics.jsonl has them, but for the step.
 
   Args:
@@ -71,7 +65,7 @@ def per_token(
   weight = max(float(metrics.weight), 1.0)
   tokens = int(metrics.tokens)
   seconds = max(seconds, 1e-9)
-  return {
+  record = periods.Record({
       'loss': float(metrics.loss) / weight,
       'z_loss': float(metrics.z_loss) / weight,
       'accuracy': float(metrics.correct) / weight,
@@ -83,7 +77,13 @@ def per_token(
       'tokens_per_second': round(tokens / seconds, 1),
       'data_wait': round(min(waited / seconds, 1.0), 4),
       'time': round(time.time(), 3),
-  }
+  })
+  if metrics.examples is not None:
+    record['examples'] = int(metrics.examples)
+  for side, share in sorted((metrics.density or {}).items()):
+    record[f'{side}_density'] = round(float(share), 6)
+  record.members = metrics.members
+  return record
 
 
 class Writer:
@@ -97,6 +97,9 @@ class Writer:
       log_period: int,
       started: float,
       active: bool = True,
+      members: periods.Members | None = None,
+      utilization: utilization_lib.Utilization | None = None,
+      tracking: tracking_lib.Tracking | None = None,
   ):
     """Opens the files, and drops records of steps that will be done again.
 
@@ -107,6 +110,9 @@ class Writer:
       log_period: Steps between lines on the terminal and in TensorBoard.
       started: When the program started, by `time.perf_counter`.
       active: Whether this host writes.
+      members: Those of the mixture, for losses by cluster and collection.
+      utilization: What model and devices allow, for MFU and memory.
+      tracking: Another place for what TensorBoard gets; closed with this.
     """
     self._active = active
     self._log_period = log_period
@@ -123,7 +129,8 @@ class Writer:
     self._board = tensorboardX.SummaryWriter(
         str(directory / TENSORBOARD_DIR), purge_step=start + 1, flush_secs=30
     )
-    self._period = _Period(start)
+    self._period = periods.Period(members, utilization)
+    self._tracking = tracking
     # On a terminal a bar, in a file plain lines.
     self._bar = (
         tqdm.tqdm(total=total, initial=start, unit='step', desc='train')
@@ -148,20 +155,20 @@ class Writer:
       passed = time.perf_counter() - self._started
       self._say(f'first step done after {passed:.1f} s')
       self._started = None
-    self._append(json.dumps({'step': step, **record}) + '\n')
-    self._period.add(step, record)
+    self._period.add(record)
+    due = step % self._log_period == 0 or step == self._total
+    means = self._period.close() if due else {}
+    line = {'step': step, **record, **({'period': means} if due else {})}
+    self._append(json.dumps(line) + '\n')
     if self._bar is not None:
       self._bar.update(step - self._bar.n)
     evaluated = {k: v for k, v in record.items() if k.startswith('eval/')}
-    for name, value in evaluated.items():
-      self._board.add_scalar(name, value, step)
     if evaluated:
       shown = '  '.join(f'{k} {v:.4f}' for k, v in evaluated.items())
       self._say(f'step {step}/{self._total}  {shown}')
-    if step % self._log_period == 0 or step == self._total:
-      means = self._period.close()
-      for name, value in means.items():
-        self._board.add_scalar(f'train/{name}', value, step)
+    scalars = {f'train/{name}': value for name, value in means.items()}
+    self._plot(step, scalars | evaluated)
+    if due:
       self._show(step, means)
 
   def say(self, text: str) -> None:
@@ -174,6 +181,8 @@ class Writer:
     if self._active:
       self._file.close()
       self._board.close()
+      if self._tracking is not None:
+        self._tracking.close()
       if self._bar is not None:
         self._bar.close()
 
@@ -190,49 +199,26 @@ class Writer:
     # tqdm.write keeps the bar in one piece.
     tqdm.tqdm.write(text, file=sys.stderr)
 
+  def _plot(self, step: int, scalars: Mapping[str, float]) -> None:
+    for name, value in scalars.items():
+      self._board.add_scalar(name, value, step)
+    if scalars and self._tracking is not None:
+      self._tracking.log(step, scalars)
+
   def _show(self, step: int, means: Mapping[str, float]) -> None:
-    tokens = f'{means["tokens_per_second"]:,.0f} tokens/s'
+    speed = f'{means["tokens_per_second"]:,.0f} tokens/s'
+    if 'mfu' in means:
+      speed += f'  MFU {means["mfu"]:.1%}'
+    if means['data_wait'] >= _MUCH_WAITING:
+      speed += f'  waiting for data {means["data_wait"]:.0%}'
     if self._bar is not None:
-      self._bar.set_postfix_str(f'loss {means["loss"]:.3f}, {tokens}')
+      shown = ', '.join(speed.split('  '))
+      self._bar.set_postfix_str(f'loss {means["loss"]:.3f}, {shown}')
       return
     left = (self._total - step) / max(means['steps_per_second'], 1e-9)
     self._say(
         f'step {step}/{self._total}  loss {means["loss"]:.4f}'
         f'  accuracy {means["accuracy"]:.3f}'
-        f'  {means["steps_per_second"]:.2f} steps/s  {tokens}'
+        f'  {means["steps_per_second"]:.2f} steps/s  {speed}'
         f'  {tqdm.tqdm.format_interval(left)} left'
     )
-
-
-@dataclasses.dataclass
-class _Period:
-  """Means over the steps since the last line was shown."""
-
-  start: int
-  records: list[Mapping[str, float]] = dataclasses.field(default_factory=list)
-
-  def add(self, step: int, record: Mapping[str, float]) -> None:
-    del step
-    self.records.append(record)
-
-  def close(self) -> dict[str, float]:
-    """Returns the means, and starts again."""
-    records, self.records = self.records, []
-    seconds = sum(r['seconds'] for r in records)
-    weight = max(sum(r['target_tokens'] for r in records), 1)
-
-    def mean(name: str) -> float:
-      return sum(r[name] * r['target_tokens'] for r in records) / weight
-
-    return {
-        'loss': mean('loss'),
-        'z_loss': mean('z_loss'),
-        'accuracy': mean('accuracy'),
-        'learning_rate': records[-1]['learning_rate'],
-        'gradient_norm': records[-1]['gradient_norm'],
-        'steps_per_second': len(records) / seconds,
-        'tokens_per_second': sum(r['tokens'] for r in records) / seconds,
-        'data_wait': (
-            sum(r['data_wait'] * r['seconds'] for r in records) / seconds
-        ),
-    }

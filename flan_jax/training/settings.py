@@ -29,6 +29,7 @@ _FREE = {
     'LOG_PERIOD',
     'DATA_WORKERS',
     'MESH',
+    'WANDB_PROJECT',
     'VOCABULARY',  # Its contents are compared, wherever the file lies.
     'TRAIN_STEPS',  # May grow.
 }
@@ -71,6 +72,8 @@ class Train:
     best_mode: Whether the best has the 'min' or the 'max' of it.
     log_period: Steps between lines on the terminal and in TensorBoard.
     initial_checkpoint_path: A run or checkpoint whose parameters to start from.
+    wandb_project: The project of Weights & Biases that gets what TensorBoard
+      gets; None for none.
   """
 
   model_dir: str
@@ -102,11 +105,16 @@ class Train:
   best_mode: str = 'min'
   log_period: int = 100
   initial_checkpoint_path: str | None = None
+  wandb_project: str | None = None
 
   def __post_init__(self):
     for name in ('model_dir', 'mixture_or_task_name', 'vocabulary'):
       configuration.text(name.upper(), getattr(self, name))
-    for name in ('eval_mixture_or_task_name', 'initial_checkpoint_path'):
+    for name in (
+        'eval_mixture_or_task_name',
+        'initial_checkpoint_path',
+        'wandb_project',
+    ):
       if getattr(self, name) is not None:
         configuration.text(name.upper(), getattr(self, name))
     for name, least in (

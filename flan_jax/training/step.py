@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from flan_jax import partitioning
+from flan_jax.data import packing
 from flan_jax.models import interface
 from flan_jax.models import losses
 from flan_jax.training import state as state_lib
@@ -33,6 +34,7 @@ class StepConfig:
       too), a number, or None (nothing: the sum itself).
     num_microbatches: The rows go through in so many equal parts, one after the
       other; sums are of all parts, so results differ by rounding alone.
+    members: How many members the mixture has, for sums of each; 0 for none.
   """
 
   seed: int
@@ -40,10 +42,24 @@ class StepConfig:
   label_smoothing: float = 0.0
   loss_normalizing_factor: float | str | None = NUM_REAL_TARGET_TOKENS
   num_microbatches: int = 1
+  members: int = 0
+
+
+class MemberSums(NamedTuple):
+  """Sums over the target tokens of each member of the mixture.
+
+  Attributes:
+    loss: As `StepMetrics.loss`, float32 [members].
+    weight: As `StepMetrics.weight`, float32 [members]; 0 for members that the
+      batch has no example of.
+  """
+
+  loss: jax.Array
+  weight: jax.Array
 
 
 class StepMetrics(NamedTuple):
-  """Sums over the global batch of a step. All float32 scalars.
+  """Sums over the global batch of a step. float32 scalars.
 
   Attributes:
     loss: Cross entropy in nats with z-loss, over weighted target tokens.
@@ -53,6 +69,10 @@ class StepMetrics(NamedTuple):
     tokens: Tokens in inputs and targets, padding left out.
     learning_rate: What the schedule said for this step.
     gradient_norm: The Euclidean norm of the (normalised) gradient.
+    examples: Examples in all rows.
+    density: The share of positions that carry tokens, of each side that the
+      batch has: 'encoder' and 'decoder'.
+    members: The sums of each member of the mixture, where asked for.
   """
 
   loss: jax.Array
@@ -62,6 +82,9 @@ class StepMetrics(NamedTuple):
   tokens: jax.Array
   learning_rate: jax.Array
   gradient_norm: jax.Array
+  examples: jax.Array | None = None
+  density: Mapping[str, jax.Array] | None = None
+  members: MemberSums | None = None
 
 
 def train_step(
@@ -77,14 +100,15 @@ def train_step(
 
   Args:
     state: Before the step.
-    batch: Features under SeqIO's names, int32 [rows, length].
+    batch: Features under SeqIO's names, int32 [rows, length], and
+      `packing.MEMBER_IDS` where `config.members` is not 0.
     model: The model.
     optimizer: The optimizer; it holds its own schedule.
     learning_rate: The schedule, for the metrics.
     config: See there.
   """
   rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
-  gradient, sums = _gradient(state.params, batch, rng, model, config)
+  gradient, sums, members = _gradient(state.params, batch, rng, model, config)
   normalizer = _normalizer(batch, config.loss_normalizing_factor)
   gradient = jax.tree.map(lambda g: g / normalizer, gradient)
   updates, kept = optimizer.update(gradient, state.optimizer, state.params)
@@ -101,6 +125,9 @@ def train_step(
       tokens=_tokens(batch),
       learning_rate=jnp.asarray(learning_rate(state.step), jnp.float32),
       gradient_norm=optax.tree.norm(gradient),
+      examples=_examples(batch),
+      density=_density(batch),
+      members=members,
   )
   return new, metrics
 
@@ -109,7 +136,8 @@ def eval_step(
     params: Any, batch: Batch, *, model: interface.Model, config: StepConfig
 ) -> losses.LossSums:
   """Returns the sums of a batch without dropout or label smoothing."""
-  return model.loss(params, batch, z_loss=config.z_loss)
+  sums = model.loss(params, batch, z_loss=config.z_loss)
+  return sums._replace(by_token=None)
 
 
 def _gradient(
@@ -118,8 +146,8 @@ def _gradient(
     rng: jax.Array,
     model: interface.Model,
     config: StepConfig,
-) -> tuple[Any, losses.LossSums]:
-  """Returns the gradient of the summed loss, and the sums."""
+) -> tuple[Any, losses.LossSums, MemberSums | None]:
+  """Returns the gradient of the summed loss, the sums, and each member's."""
 
   def loss(params: Any, part: Batch, rng: jax.Array):
     sums = model.loss(
@@ -129,25 +157,51 @@ def _gradient(
         z_loss=config.z_loss,
         label_smoothing=config.label_smoothing,
     )
-    return sums.loss, sums
+    members = _member_sums(sums, part, config.members)
+    return sums.loss, (sums._replace(by_token=None), members)
 
   value_and_grad = jax.value_and_grad(loss, has_aux=True)
   count = config.num_microbatches
   if count == 1:
-    (_, sums), gradient = value_and_grad(params, batch, rng)
-    return gradient, sums
+    (_, (sums, members)), gradient = value_and_grad(params, batch, rng)
+    return gradient, sums, members
 
   def add(totals: Any, part: tuple[jax.Array, Batch]):
     index, rows = part
     key = jax.random.fold_in(rng, index)
-    (_, sums), gradient = value_and_grad(params, rows, key)
-    return jax.tree.map(jnp.add, totals, (gradient, sums)), None
+    (_, (sums, members)), gradient = value_and_grad(params, rows, key)
+    return jax.tree.map(jnp.add, totals, (gradient, sums, members)), None
 
   zeros = jax.tree.map(jnp.zeros_like, params)
   nothing = losses.LossSums(*[jnp.zeros((), jnp.float32)] * 4)
+  nobody = None
+  if config.members:
+    nobody = MemberSums(*[jnp.zeros(config.members, jnp.float32)] * 2)
   parts = (jnp.arange(count), _split(batch, count))
-  (gradient, sums), _ = jax.lax.scan(add, (zeros, nothing), parts)
-  return gradient, sums
+  totals, _ = jax.lax.scan(add, (zeros, nothing, nobody), parts)
+  return totals
+
+
+def _member_sums(
+    sums: losses.LossSums, batch: Batch, count: int
+) -> MemberSums | None:
+  """Adds up the tokens of each of `count` members."""
+  if not count:
+    return None
+  if sums.by_token is None:
+    raise ValueError('The model does not give the losses of tokens.')
+  segments_BxT = batch['decoder_segment_ids']
+  # A token's segment is a place in its row of members, and 0 is padding.
+  members_BxT = jnp.take_along_axis(
+      batch[packing.MEMBER_IDS], jnp.maximum(segments_BxT - 1, 0), axis=1
+  )
+  members_BxT = jnp.where(segments_BxT > 0, members_BxT, 0)
+  weights_BxT = batch['decoder_loss_weights'].astype(jnp.float32)
+  both_Nx2 = jnp.stack([sums.by_token, weights_BxT], axis=-1).reshape(-1, 2)
+  totals_Mx2 = jax.ops.segment_sum(
+      jax.lax.stop_gradient(both_Nx2), members_BxT.ravel(), count + 1
+  )
+  return MemberSums(loss=totals_Mx2[1:, 0], weight=totals_Mx2[1:, 1])
 
 
 def _split(batch: Batch, count: int) -> Batch:
@@ -175,6 +229,21 @@ def _normalizer(batch: Batch, factor: float | str | None) -> jax.Array:
   if factor == NUM_TOTAL_TARGET_TOKENS:
     return jnp.full((), weights.size, jnp.float32)
   return jnp.full((), float(factor), jnp.float32)
+
+
+def _examples(batch: Batch) -> jax.Array:
+  # Segments of a row count from 1, and every example has targets.
+  last_B = jnp.max(batch['decoder_segment_ids'], axis=1)
+  return jnp.sum(last_B.astype(jnp.float32))
+
+
+def _density(batch: Batch) -> dict[str, jax.Array]:
+  end = '_segment_ids'
+  return {
+      name.removesuffix(end): jnp.mean(feature > 0, dtype=jnp.float32)
+      for name, feature in batch.items()
+      if name.endswith(end)
+  }
 
 
 def _tokens(batch: Batch) -> jax.Array:

@@ -27,7 +27,17 @@ class Trainer:
       settings: settings_lib.Train,
       model: interface.Model,
       mesh: jax.sharding.Mesh,
+      members: int = 0,
   ):
+    """Compiles nothing yet.
+
+    Args:
+      settings: What the gin files say.
+      model: The model.
+      mesh: The mesh, which is in use.
+      members: How many members the mixture has, where batches say whose
+        examples they hold (`packing.MEMBER_IDS`) and steps are to sum up each.
+    """
     self.model = model
     self.mesh = mesh
     self._settings = settings
@@ -47,6 +57,7 @@ class Trainer:
         label_smoothing=settings.label_smoothing,
         loss_normalizing_factor=settings.loss_normalizing_factor,
         num_microbatches=settings.num_microbatches,
+        members=members,
     )
 
   def new_state(self) -> state_lib.TrainState:
@@ -100,7 +111,9 @@ class Trainer:
     batch = {
         name: jax.ShapeDtypeStruct(rows.shape, rows.dtype, sharding=sharding)
         for name, rows in packing.empty(
-            settings.batch_size, settings.task_feature_lengths
+            settings.batch_size,
+            settings.task_feature_lengths,
+            members=self._config.members > 0,
         ).items()
     }
     train_step = functools.partial(

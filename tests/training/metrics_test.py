@@ -6,6 +6,7 @@ import time
 
 from flan_jax import errors
 from flan_jax.training import metrics
+from flan_jax.training import periods
 from flan_jax.training import step as step_lib
 import numpy as np
 import pytest
@@ -57,7 +58,11 @@ def _scalars(directory) -> list[tuple[str, int, float]]:
 
 
 def test_a_step_is_described_a_token():
-  sums = step_lib.StepMetrics(*map(np.float32, (40, 4, 20, 5, 300, 1e-3, 7)))
+  sums = step_lib.StepMetrics(
+      *map(np.float32, (40, 4, 20, 5, 300, 1e-3, 7, 30)),
+      density={'encoder': np.float32(0.75), 'decoder': np.float32(0.25)},
+      members=step_lib.MemberSums(np.zeros(2), np.ones(2)),
+  )
   before = round(time.time(), 3)
   found = metrics.per_token(sums, seconds=2.0, waited=0.5)
   assert before <= found.pop('time') <= time.time() + 0.001
@@ -72,7 +77,11 @@ def test_a_step_is_described_a_token():
       'seconds': 2.0,
       'tokens_per_second': 150.0,
       'data_wait': 0.25,
+      'examples': 30,
+      'encoder_density': 0.75,
+      'decoder_density': 0.25,
   }
+  assert found.members is sums.members
 
 
 def test_every_step_is_a_line_at_once(tmp_path):
@@ -82,10 +91,12 @@ def test_every_step_is_a_line_at_once(tmp_path):
     # Nothing waits in a buffer that a kill would take.
     assert _steps(tmp_path) == list(range(1, step + 1))
   writer.close()
-  assert metrics.read(tmp_path / 'metrics.jsonl')[1] == {
-      'step': 2,
-      **_record(2),
-  }
+  first, second, third = metrics.read(tmp_path / 'metrics.jsonl')
+  assert first == {'step': 1, **_record(1)}
+  # The end of a period says what it was.
+  assert second.pop('period')['loss'] == pytest.approx((2 * 10 + 3 * 20) / 30)
+  assert second == {'step': 2, **_record(2)}
+  assert 'period' not in third
 
 
 def test_a_restored_run_drops_what_it_will_do_again(tmp_path):
@@ -135,6 +146,68 @@ def test_tensorboard_and_terminal_show_means_over_a_period(tmp_path, capsys):
           '  00:00 left'
       ),
   ]
+
+
+class _Tracking:
+
+  def __init__(self):
+    self.calls = []
+
+  def log(self, step, scalars):
+    self.calls.append((step, scalars))
+
+  def close(self):
+    self.calls.append('closed')
+
+
+def test_clusters_and_the_devices_go_everywhere(tmp_path, capsys):
+  members = periods.Members(
+      names=('a', 'b'), clusters=('nli', 'nli'), collections=('', 'mine')
+  )
+  tracking = _Tracking()
+  writer = _writer(
+      tmp_path,
+      members=members,
+      utilization=_Utilization(),
+      tracking=tracking,
+  )
+  for step in (1, 2):
+    record = periods.Record(_record(step, data_wait=0.4, encoder_density=0.5))
+    record.members = step_lib.MemberSums(np.array([6, 2]), np.array([2, 1]))
+    writer.write(step, record)
+  writer.write(3, {**_record(3), 'eval/loss': 0.5})
+  writer.close()
+  period = metrics.read(tmp_path / 'metrics.jsonl')[1]['period']
+  wanted = {
+      'loss/cluster/nli': pytest.approx(8 / 3, rel=1e-6),
+      'loss/collection/mine': 2.0,
+      'mfu': 0.4125,
+      'device_memory': 5,
+      'encoder_density': 0.5,
+      'steps': 2,
+  }
+  assert {name: period[name] for name in wanted} == wanted
+  scalars = {(tag, step): value for tag, step, value in _scalars(tmp_path)}
+  for name in wanted:
+    assert scalars[f'train/{name}', 2] == pytest.approx(period[name])
+  assert tracking.calls == [
+      (2, {f'train/{name}': value for name, value in period.items()}),
+      (3, {'eval/loss': 0.5}),
+      'closed',
+  ]
+  assert '200 tokens/s  MFU 41.2%  waiting for data 40%  00:01 left' in (
+      capsys.readouterr().err
+  )
+
+
+class _Utilization:
+
+  def mfu(self, densities, seconds):
+    assert densities == [{'encoder': 0.5}] * 2 and seconds == 1.0
+    return 0.4125
+
+  def memory(self):
+    return {'device_memory': 5}
 
 
 def test_on_a_terminal_there_is_a_bar(tmp_path, capsys, monkeypatch):

@@ -160,6 +160,60 @@ def test_microbatches_and_meshes_change_nothing(batch, mesh_of, count, devices):
   assert (metrics.weight, metrics.tokens) == (28, 8 * (10 + 4))
 
 
+@pytest.mark.parametrize(
+    ('count', 'devices'), [(1, {}), (4, {}), (2, {'data': 2, 'fsdp': 4})]
+)
+def test_each_member_has_sums_of_its_own(batch, mesh_of, count, devices):
+  # Two examples a row, of any of five members; the fourth has none.
+  rng = np.random.default_rng(2)
+  ids = rng.choice([1, 2, 3, 5], (8, 6)).astype(np.int32)
+  ids[:, 2:] = 0
+  params = _table()
+  _, metrics = _run(
+      Lookup(),
+      params,
+      {**batch, 'member_ids': ids},
+      mesh_of(**devices),
+      num_microbatches=count,
+      members=5,
+  )
+  loss, weight = metrics.members
+  assert loss.shape == weight.shape == (5,)
+  for member in range(5):
+    segments = batch['decoder_segment_ids']
+    own = (segments > 0) & (
+        ids[np.arange(8)[:, None], np.maximum(segments - 1, 0)] == member + 1
+    )
+    weights = batch['decoder_loss_weights'] * own
+    wanted = _gradient(
+        params['table'], {**batch, 'decoder_loss_weights': weights}
+    )
+    assert weight[member] == weights.sum()
+    np.testing.assert_allclose(loss[member], wanted['loss'], rtol=1e-5)
+  assert weight[3] == 0 and weight.sum() == metrics.weight
+  # And the step itself is the one without them.
+  _, plain = _run(
+      Lookup(), params, batch, mesh_of(**devices), num_microbatches=count
+  )
+  assert plain.members is None
+  assert plain.loss == metrics.loss
+  assert plain.gradient_norm == metrics.gradient_norm
+
+
+def test_examples_and_density_leave_padding_out(batch, mesh_of):
+  padded = {
+      name: np.concatenate([rows, np.zeros_like(rows)])
+      for name, rows in batch.items()
+  }
+  for rows, share in ((batch, 1), (padded, 0.5)):
+    _, metrics = _run(Lookup(), _table(), rows, mesh_of(), num_microbatches=2)
+    assert metrics.examples == 8 * 2
+    assert metrics.density == {
+        'encoder': pytest.approx(share * 10 / 12),
+        'decoder': pytest.approx(share * 4 / 6),
+    }
+
+
 def test_rows_of_padding_change_nothing(batch, mesh_of):
   padded = {
       name: np.concatenate([rows, np.zeros_like(rows)])
