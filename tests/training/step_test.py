@@ -161,7 +161,7 @@ def test_microbatches_and_meshes_change_nothing(batch, mesh_of, count, devices):
 
 
 @pytest.mark.parametrize(
-    ('count', 'devices'), [(1, {}), (4, {}), (2, {'data': 2, 'fsdp': 4})]
+    ('count', 'devices'), [(1, {}), (4, {}), (2, {'data': 2, 'fsdp': 2})]
 )
 def test_each_member_has_sums_of_its_own(batch, mesh_of, count, devices):
   # Two examples a row, of any of five members; the fourth has none.
