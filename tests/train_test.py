@@ -182,6 +182,18 @@ def test_a_run_leaves_what_later_commands_need(project, straight):
   assert [record['step'] for record in records] == list(range(1, STEPS + 1))
   assert all(record['tokens'] > 8 * 24 for record in records)  # Packed.
   assert records[-1]['loss'] < records[0]['loss']
+  # LOG_PERIOD is 5, and the last step ends a period too. The one dataset is
+  # all of its cluster.
+  periods = {r['step']: r['period'] for r in records if 'period' in r}
+  assert list(periods) == [5, 10, 12]
+  for step, period in periods.items():
+    steps = records[step - int(period['steps']) : step]
+    tokens = sum(r['target_tokens'] for r in steps)
+    loss = sum(r['loss'] * r['target_tokens'] for r in steps) / tokens
+    assert period['loss'] == pytest.approx(loss)
+    assert period['loss/cluster/arithmetic'] == pytest.approx(loss, rel=1e-5)
+    assert 0 < period['decoder_density'] <= 1
+    assert period['process_memory'] > 0
   run = runs.read(straight)
   assert run['lengths'] == {'inputs': 24, 'targets': 16}
   assert run['mixture'] == 'sums'
@@ -339,7 +351,11 @@ def test_changes_are_taken_when_the_user_says_so(project, monkeypatch, capsys):
   assert rates[-1] == np.float32(0.5)
   assert runs.steps(project / 'changed') == [0, 5, 10, 13]
   # One validation split, whole: loss and accuracy of a token.
-  assert set(records[-1]) - set(records[0]) == {'eval/loss', 'eval/accuracy'}
+  assert set(records[-1]) - set(records[0]) == {
+      'eval/loss',
+      'eval/accuracy',
+      'period',
+  }
   assert 0 < records[-1]['eval/loss'] < 10
   # And the changed configuration is now the run's own.
   assert runs.read(project / 'changed')['settings']['SCHEDULE.value'] == 0.5
