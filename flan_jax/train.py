@@ -20,11 +20,13 @@ import flan_jax
 from flan_jax import compilation
 from flan_jax import configuration
 from flan_jax import errors
+from flan_jax import library_log
 from flan_jax import partitioning
 from flan_jax import paths
 from flan_jax import vocabularies
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import runs
+from flan_jax.checkpoints import starts
 from flan_jax.data import access as access_lib
 from flan_jax.data import few_shot
 from flan_jax.data import mixtures
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 _SPLIT = 'train'
 _EVAL_SPLIT = 'validation'
+_PARAMETERS_FILE = 'parameters.txt'
 
 
 def main(args: argparse.Namespace) -> int:
@@ -66,23 +69,24 @@ def main(args: argparse.Namespace) -> int:
         '--gin_file: is needed, such as --gin_file=gin/examples/mini.gin'
     )
   loaded = load(args.gin_file, args.gin_bindings, args.gin_search_paths)
-  access = access_lib.Access.from_args(args)
-  run = _Run(
-      loaded.settings,
-      loaded.text,
-      access,
-      getattr(args, 'skip_missing', False),
-  )
-  if getattr(args, 'dry_run', False):
-    run.describe()
-    return 0
-  cache = args.cache_dir or paths.cache_dir()
-  compilation.use_cache(pathlib.Path(cache).expanduser())
-  going_on = _GoingOn(
-      other_settings=getattr(args, 'resume_with_changes', False),
-      other_optimizer=getattr(args, 'reset_optimizer', False),
-  )
-  return run.train(going_on, started)
+  with library_log.LibraryLog() as log:
+    access = access_lib.Access.from_args(args)
+    run = _Run(
+        loaded.settings,
+        loaded.text,
+        access,
+        getattr(args, 'skip_missing', False),
+    )
+    if getattr(args, 'dry_run', False):
+      run.describe()
+      return 0
+    cache = args.cache_dir or paths.cache_dir()
+    compilation.use_cache(pathlib.Path(cache).expanduser())
+    going_on = _GoingOn(
+        other_settings=getattr(args, 'resume_with_changes', False),
+        other_optimizer=getattr(args, 'reset_optimizer', False),
+    )
+    return run.train(going_on, log, started)
 
 
 def load(
@@ -227,8 +231,15 @@ class _Run:
 
     print(f'\n{self._summary(interface.create(self._settings.model))}')
 
-  def train(self, going_on: _GoingOn, started: float) -> int:
+  def train(
+      self, going_on: _GoingOn, log: library_log.LibraryLog, started: float
+  ) -> int:
     """Trains to the last step, or until told to stop; returns the exit code.
+
+    Args:
+      going_on: What may differ from the run that is there.
+      log: Gets a file in the MODEL_DIR once that is sure to be one.
+      started: When the program started, by `time.perf_counter`.
 
     Raises:
       UserError: As `main`.
@@ -264,7 +275,8 @@ class _Run:
           members=len(self._mixture.members),
       )
       if jax.process_index() == 0:
-        self._write_run(trainer.model)
+        self._write_run(trainer)
+        log.keep(self._directory / library_log.FILE)
         _say(f'{self._summary(trainer.model)}; {_mesh_line(mesh)}')
       return self._loop(trainer, going_on, started)
 
@@ -512,8 +524,11 @@ class _Run:
           f' {self._settings.batch_size}'
       )
 
-  def _write_run(self, model: 'interface.Model') -> None:
-    """Writes config.gin, run.json and the vocabulary."""
+  def _write_run(self, trainer: 'trainer_lib.Trainer') -> None:
+    """Writes all that says what the run is, and the vocabulary."""
+    import jax
+
+    model = trainer.model
     settings = self._settings
     self._directory.mkdir(parents=True, exist_ok=True)
     runs.write_text(self._directory / runs.CONFIG_FILE, self._text)
@@ -533,6 +548,18 @@ class _Run:
             'parameters': _parameters(model),
             'flan_jax': flan_jax.__version__,
             'settings': self._facts(),
+        },
+    )
+    runs.write_text(
+        self._directory / _PARAMETERS_FILE, trainer.parameter_table()
+    )
+    starts.add(
+        self._directory,
+        {
+            'checkpoints': runs.steps(self._directory),
+            'mesh': dict(trainer.mesh.shape),
+            'devices': trainer.mesh.devices.flat[0].device_kind,
+            'processes': jax.process_count(),
         },
     )
 

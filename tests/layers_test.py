@@ -28,7 +28,10 @@ LAYERS = (
     ('data',),
     (
         'compilation',
+        'environment',
+        'library_log',
         'partitioning',
+        'relay',
         'vocabularies',
         'joining',
         'sentencepiece_models',

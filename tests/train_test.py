@@ -14,6 +14,7 @@ from flan_jax import errors
 from flan_jax import train
 from flan_jax.checkpoints import native
 from flan_jax.checkpoints import runs
+from flan_jax.checkpoints import starts
 from flan_jax.training import metrics
 import jax
 import numpy as np
@@ -174,7 +175,10 @@ def test_a_run_leaves_what_later_commands_need(project, straight):
       'checkpoint_4',
       'checkpoint_8',
       'config.gin',
+      'environment.json',
+      'libraries.log',
       'metrics.jsonl',
+      'parameters.txt',
       'run.json',
       'tensorboard',
   ]
@@ -203,6 +207,12 @@ def test_a_run_leaves_what_later_commands_need(project, straight):
   assert run['parameters'] == sum(
       leaf.size for leaf in jax.tree.leaves(loaded.params)
   )
+  table = (straight / 'parameters.txt').read_text().splitlines()
+  assert table[-1].split() == ['all'] + [f'{run["parameters"]:,}'] * 2
+  (start,) = starts.read(straight)
+  assert start['checkpoints'] == [] and start['devices'] == 'cpu'
+  assert start['mesh'] == {'data': 8, 'fsdp': 1, 'tensor': 1}
+  assert start['packages']['jax'] == jax.__version__
 
 
 def test_the_saved_configuration_is_a_gin_file(straight):
@@ -480,6 +490,39 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_afterwards(
   assert sorted(p.name for p in (project / 'full').iterdir()) == sorted(
       p.name for p in straight.iterdir()
   )
+
+
+def test_a_hundred_steps_are_less_than_forty_lines(project):
+  # Every step, libraries are as loud as they can be.
+  code = (
+      'import logging, os, sys, warnings\n'
+      'from flan_jax import cli\n'
+      'from flan_jax.training import metrics\n'
+      'write = metrics.Writer.write\n'
+      'def loudly(self, step, record):\n'
+      '  write(self, step, record)\n'
+      '  os.write(2, b"W0000 xla.cc:1] a warning from C\\n" * 5)\n'
+      '  logging.getLogger("orbax").warning("a warning from Python")\n'
+      '  warnings.warn(f"number {step} is deprecated")\n'
+      'metrics.Writer.write = loudly\n'
+      'sys.exit(cli.main(sys.argv[1:]))\n'
+  )
+  flags = ['--gin.TRAIN_STEPS=100', '--gin.CHECKPOINT_PERIOD=20']
+  flags += ['--gin.EVAL_PERIOD=20']
+  arguments = _arguments(project, 'loud', *flags)
+  done = subprocess.run(
+      [sys.executable, '-c', code, *arguments], capture_output=True, text=True
+  )
+  assert done.returncode == 0
+  lines = done.stderr.splitlines()
+  # A line every 5 steps, and one for each of 5 evaluations.
+  assert 25 < len(lines) < 40, done.stderr
+  assert not done.stdout
+  assert 'warning' not in done.stderr and 'deprecated' not in done.stderr
+  log = (project / 'loud' / 'libraries.log').read_text()
+  assert log.count('a warning from C') == 500
+  assert log.count('a warning from Python') == 100
+  assert 'number 100 is deprecated' in log
 
 
 def test_training_imports_no_tensorflow(project):

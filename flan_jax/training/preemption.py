@@ -6,6 +6,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+from flan_jax import library_log
 import jax
 from jax.experimental import multihost_utils
 
@@ -64,4 +65,4 @@ class Watch:
   def _interrupt_next_time(self) -> None:
     signal.signal(signal.SIGINT, self._before[signal.SIGINT])
     # Not `print`, which a signal may have interrupted.
-    os.write(2, _STOPPING)
+    os.write(library_log.terminal(), _STOPPING)

@@ -7,6 +7,7 @@ from flan_jax import partitioning
 from flan_jax.checkpoints import native
 from flan_jax.data import packing
 from flan_jax.models import interface
+from flan_jax.training import parameter_table
 from flan_jax.training import settings as settings_lib
 from flan_jax.training import state as state_lib
 from flan_jax.training import step as step_lib
@@ -59,6 +60,10 @@ class Trainer:
         num_microbatches=settings.num_microbatches,
         members=members,
     )
+
+  def parameter_table(self) -> str:
+    """Returns the parameters with their shapes and where they lie, as text."""
+    return parameter_table.render(self._like.params, self.model.logical_axes())
 
   def new_state(self) -> state_lib.TrainState:
     """Returns the state before the first step."""
