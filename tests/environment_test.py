@@ -3,8 +3,8 @@
 import importlib.metadata
 import subprocess
 
-from flan_jax import environment
 import flan_jax
+from flan_jax import environment
 
 
 def _git(folder, *arguments):
