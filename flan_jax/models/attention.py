@@ -3,6 +3,8 @@
 Shape letters are those of layers.py.
 """
 
+from collections.abc import Sequence
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -66,6 +68,43 @@ def positions_last(x_BxSxHxD: jax.Array) -> jax.Array:
   return jnp.moveaxis(x_BxSxHxD, -3, -1)
 
 
+class Part(NamedTuple):
+  """Some of what a query attends to.
+
+  Attributes:
+    memory: Keys and values, [B, H, D, S].
+    mask_Bx1xTxS: bool, True where the query may attend; may broadcast.
+    bias_BxHxTxS: float32, added to the logits; may broadcast.
+  """
+
+  memory: KeyValue
+  mask_Bx1xTxS: jax.Array
+  bias_BxHxTxS: jax.Array
+
+
+def written(
+    past: KeyValue, new: KeyValue, position: jax.Array
+) -> tuple[KeyValue, jax.Array]:
+  """Returns a cache with one more token, and which places of it are in use.
+
+  Args:
+    past: The cache, [B, H, D, S].
+    new: The token's keys and values, [B, H, D, 1].
+    position: int32 scalar, the token's place.
+
+  Returns:
+    The new cache, and bool [S].
+  """
+  memory = jax.tree.map(
+      lambda old, row: jax.lax.dynamic_update_slice_in_dim(
+          old, row, position, axis=3
+      ),
+      past,
+      new,
+  )
+  return memory, jnp.arange(past.key.shape[3]) <= position
+
+
 class RelativePositionBias(nn.Module):
   """What each head adds to its logits, by distance; one table a stack."""
 
@@ -120,6 +159,23 @@ class RelativePositionBias(nn.Module):
         bias_HxN, length - position, length, axis=1
     )
     return row_HxS[:, None]
+
+  def of_queries(self, positions_BxT: jax.Array, length: int) -> jax.Array:
+    """Returns float32 [B, H, T, length]: the rows of queries anywhere.
+
+    Args:
+      positions_BxT: int32, each query's position, counted as the keys' are, and
+        at most `length` + T.
+      length: The keys are at the positions from 0 on.
+    """
+    batch, queries = positions_BxT.shape
+    farthest = length + queries
+    bias_HxN = self._by_distance(farthest)
+    row = functools.partial(
+        jax.lax.dynamic_slice_in_dim, bias_HxN, slice_size=length, axis=1
+    )
+    rows_NxHxS = jax.vmap(row)((farthest - positions_BxT).reshape(-1))
+    return jnp.swapaxes(rows_NxHxS.reshape(batch, queries, -1, length), 1, 2)
 
 
 @jax.custom_vjp
@@ -233,6 +289,35 @@ class MultiHeadAttention(nn.Module):
     weights_BxHxTxS = layers.dropout(self, weights_BxHxTxS, self.dropout_rate)
     found_BxTxHxD = jnp.einsum('bhts,bhds->bthd', weights_BxHxTxS, memory.value)
     return self.out(self._join(found_BxTxHxD))
+
+  def over(self, x_BxTxE: jax.Array, parts: Sequence[Part]) -> jax.Array:
+    """Returns what `x_BxTxE` finds in all parts together, [B, T, E].
+
+    As if they stood side by side in one memory, without copying them there.
+    There is no dropout: it is for decoding.
+    """
+    query_BxTxHxD = self._split(self.query(x_BxTxE))
+    logits = [
+        layers.einsum(
+            'bthd,bhds->bhts', jnp.float32, query_BxTxHxD, part.memory.key
+        )
+        + jnp.where(part.mask_Bx1xTxS, 0.0, MASKED)
+        + part.bias_BxHxTxS
+        for part in parts
+    ]
+    weights_BxHxTxS = jax.nn.softmax(jnp.concatenate(logits, axis=-1), axis=-1)
+    ends = np.cumsum([part.shape[-1] for part in logits])[:-1].tolist()
+    found_BxTxHxD = sum(
+        layers.einsum(
+            'bhts,bhds->bthd', jnp.float32, some.astype(self.dtype), value
+        )
+        for some, value in zip(
+            jnp.split(weights_BxHxTxS, ends, axis=-1),
+            (part.memory.value for part in parts),
+            strict=True,
+        )
+    )
+    return self.out(self._join(found_BxTxHxD.astype(self.dtype)))
 
   def _split(self, x_BxTxJ: jax.Array) -> jax.Array:
     x_BxTxHxD = x_BxTxJ.reshape(

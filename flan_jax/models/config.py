@@ -10,19 +10,17 @@ ACTIVATIONS = ('gelu', 'linear', 'relu', 'silu')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncoderDecoderConfig:
-  """The sizes of a T5 1.1 encoder-decoder.
-
-  The names are those of T5X's `T5Config`. The published sizes are in
-  gin/models/t5_1_1/.
+class ModelConfig:
+  """The sizes that all families have; the names are T5X's.
 
   Attributes:
+    family: The family's name in run.json.
+    row_format: What rows of data look like to it; one of the formats of
+      data/packing.py.
     vocab_size: Rows of the embedding, at least the vocabulary's size; a
       multiple of 128 keeps it divisible over a mesh.
     emb_dim: Width of the residual stream.
     num_heads: Attention heads.
-    num_encoder_layers: Layers of the encoder.
-    num_decoder_layers: Layers of the decoder.
     head_dim: Width of a head; `num_heads * head_dim` need not be `emb_dim`.
     mlp_dim: Width inside the feed-forward block.
     mlp_activations: One activation per input projection; their outputs are
@@ -37,13 +35,12 @@ class EncoderDecoderConfig:
       computes the rest again: about a third more time, far less memory.
   """
 
-  family: ClassVar[str] = 'encoder_decoder'
+  family: ClassVar[str]
+  row_format: ClassVar[str]
 
   vocab_size: int = 32128
   emb_dim: int
   num_heads: int
-  num_encoder_layers: int
-  num_decoder_layers: int
   head_dim: int
   mlp_dim: int
   mlp_activations: tuple[str, ...] = ('gelu', 'linear')
@@ -63,42 +60,46 @@ class EncoderDecoderConfig:
         self._check_size(field.name)
     if self.dtype == 'float16':
       raise errors.UserError(
-          "EncoderDecoderConfig.dtype: T5's feed-forward sums exceed 65504, the"
+          f"{self._name}.dtype: T5's feed-forward sums exceed 65504, the"
           " largest float16, and become infinite; use 'bfloat16' or 'float32'."
       )
     self._check_choice('dtype', ('float32', 'bfloat16'))
     self._check_choice('remat', ('none', 'full'))
     if not self.mlp_activations:
       raise errors.UserError(
-          'EncoderDecoderConfig.mlp_activations: at least one is needed, such'
+          f'{self._name}.mlp_activations: at least one is needed, such'
           " as ('gelu', 'linear')."
       )
     for name in self.mlp_activations:
       if name not in ACTIVATIONS:
         raise errors.UserError(
-            'EncoderDecoderConfig.mlp_activations: no activation is called'
+            f'{self._name}.mlp_activations: no activation is called'
             f' {name!r}; there are {", ".join(ACTIVATIONS)}.'
         )
     if not 0 <= self.dropout_rate < 1:
       raise errors.UserError(
-          'EncoderDecoderConfig.dropout_rate: must be at least 0 and below 1,'
+          f'{self._name}.dropout_rate: must be at least 0 and below 1,'
           f' not {self.dropout_rate!r}.'
       )
     self._check_buckets()
+
+  @property
+  def _name(self) -> str:
+    """What gin files call this class."""
+    return type(self).__name__
 
   def _check_size(self, name: str):
     value = getattr(self, name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
       raise errors.UserError(
-          f'EncoderDecoderConfig.{name}: must be a positive integer, not'
-          f' {value!r}.'
+          f'{self._name}.{name}: must be a positive integer, not {value!r}.'
       )
 
   def _check_choice(self, name: str, choices: tuple[str, ...]):
     value = getattr(self, name)
     if value not in choices:
       raise errors.UserError(
-          f'EncoderDecoderConfig.{name}: must be one of'
+          f'{self._name}.{name}: must be one of'
           f' {", ".join(map(repr, choices))}, not {value!r}.'
       )
 
@@ -107,12 +108,64 @@ class EncoderDecoderConfig:
     buckets = self.relative_attention_num_buckets
     if buckets % 4:
       raise errors.UserError(
-          'EncoderDecoderConfig.relative_attention_num_buckets: must be a'
+          f'{self._name}.relative_attention_num_buckets: must be a'
           f' multiple of 4, not {buckets}.'
       )
     if self.relative_attention_max_distance <= buckets // 2:
       raise errors.UserError(
-          'EncoderDecoderConfig.relative_attention_max_distance: must be above'
+          f'{self._name}.relative_attention_max_distance: must be above'
           f' half the number of buckets, {buckets // 2}, not'
           f' {self.relative_attention_max_distance}.'
       )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderDecoderConfig(ModelConfig):
+  """The sizes of a T5 1.1 encoder-decoder.
+
+  The names are those of T5X's `T5Config`. The published sizes are in
+  gin/models/t5_1_1/.
+
+  Attributes:
+    num_encoder_layers: Layers of the encoder.
+    num_decoder_layers: Layers of the decoder.
+  """
+
+  family: ClassVar[str] = 'encoder_decoder'
+  row_format: ClassVar[str] = 'two_sides'
+
+  num_encoder_layers: int
+  num_decoder_layers: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig(ModelConfig):
+  """The sizes of a decoder that reads inputs and targets as one row.
+
+  Its layers are those of T5 1.1's decoder, without attention to an encoder
+  (T5X's `examples.decoder_only`). Sizes to start from are in
+  gin/models/decoder/.
+
+  Attributes:
+    num_layers: Layers.
+    prefix_lm: Whether the tokens of the inputs attend to each other in both
+      directions (arXiv 1910.10683, section 3.2.1); targets attend backwards
+      either way.
+  """
+
+  family: ClassVar[str] = 'decoder_only'
+  row_format: ClassVar[str] = 'one_side'
+
+  num_layers: int
+  prefix_lm: bool = False
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not isinstance(self.prefix_lm, bool):
+      raise errors.UserError(
+          'DecoderConfig.prefix_lm: must be True or False, not'
+          f' {self.prefix_lm!r}.'
+      )
+
+
+FAMILIES: tuple[type[ModelConfig], ...] = (EncoderDecoderConfig, DecoderConfig)

@@ -1,7 +1,13 @@
 """What the trainer, decoding and ranking know of a model, and nothing more.
 
-Shapes are written as suffixes: B batch, S encoder length, T decoder length,
-V vocabulary, H heads, D width of a head.
+A family says how examples become rows (`config.row_format`), and computes on
+them. Predicting has two parts: inputs are read once (`encode`), and what
+follows them is either written token by token (`start`, `decode_step`) or given
+(`score`). For an encoder-decoder, inputs are what the decoder attends to; for a
+decoder-only model, they are the beginning of the row.
+
+Shapes are written as suffixes: B batch, S length of inputs, T length of what
+follows, V vocabulary, H heads, D width of a head.
 """
 
 from collections.abc import Mapping
@@ -19,26 +25,31 @@ Params = Any
 
 
 class Context(NamedTuple):
-  """What the decoder attends to, computed once for an input.
+  """What each token that follows attends to, computed once for an input.
+
+  Inputs of a batch may have different lengths.
 
   Attributes:
-    cross_key: [layers, B, H, D, S], in the model's dtype.
-    cross_value: [layers, B, H, D, S], in the model's dtype.
+    key: [layers, B, H, D, S], in the model's dtype.
+    value: [layers, B, H, D, S], in the model's dtype.
     mask_BxS: bool, True where there is a token.
+    logits_BxV: float32, of the first token that follows, where reading the
+      inputs says so already; else None.
   """
 
-  cross_key: jax.Array
-  cross_value: jax.Array
+  key: jax.Array
+  value: jax.Array
   mask_BxS: jax.Array
+  logits_BxV: jax.Array | None
 
 
 class Cache(NamedTuple):
-  """Keys and values of the decoder's self-attention so far.
+  """Keys and values of the tokens that follow the inputs, so far.
 
   Attributes:
     key: [layers, B, H, D, T], in the model's dtype.
     value: [layers, B, H, D, T], in the model's dtype.
-    position: int32 scalar, the number of tokens written; the same for all rows.
+    position: int32 scalar, the number of tokens read; the same for all rows.
   """
 
   key: jax.Array
@@ -50,7 +61,7 @@ class Model(Protocol):
   """A model as pure functions of its parameters; all can be jitted."""
 
   @property
-  def config(self) -> config_lib.EncoderDecoderConfig:
+  def config(self) -> config_lib.ModelConfig:
     """What it was made from."""
 
   def init(self, rng: jax.Array) -> Params:
@@ -91,13 +102,26 @@ class Model(Protocol):
   def init_cache(self, batch: int, max_length: int) -> Cache:
     """Returns an empty cache for `batch` rows of up to `max_length` tokens."""
 
+  def start(
+      self, params: Params, context: Context, cache: Cache
+  ) -> tuple[jax.Array, Cache]:
+    """Returns float32 logits [B, V] of the first token, and the cache.
+
+    The cache, which must be empty, has then read what stands before it.
+    """
+
   def decode_step(
       self, params: Params, context: Context, cache: Cache, tokens_B: jax.Array
   ) -> tuple[jax.Array, Cache]:
     """Reads one more token; returns float32 logits [B, V] of the next."""
 
   def score(self, params: Params, context: Context, batch: Batch) -> jax.Array:
-    """Returns log p [B, T] of target tokens, 0 where there is padding."""
+    """Returns log p [B, T] of target tokens, 0 where there is padding.
+
+    A row's segments each follow the whole inputs, and see nothing of the
+    others: the options of an example are scored beside each other. Each begins
+    with the input token 0 at position 0, before its first target token.
+    """
 
   def stack(self, flat: Mapping[str, Any]) -> Params:
     """Turns T5X's names and per-layer arrays into this model's parameters."""
@@ -106,17 +130,22 @@ class Model(Protocol):
     """Turns this model's parameters into T5X's names and per-layer arrays."""
 
 
-def create(config: config_lib.EncoderDecoderConfig) -> Model:
+def create(config: config_lib.ModelConfig) -> Model:
   """Returns the model that `config` describes.
 
   Raises:
     UserError: No family of models has this type of configuration.
   """
-  from flan_jax.models import encoder_decoder  # It imports this module.
+  # They import this module.
+  from flan_jax.models import decoder_only
+  from flan_jax.models import encoder_decoder
 
   if isinstance(config, config_lib.EncoderDecoderConfig):
     return encoder_decoder.EncoderDecoder(config)
+  if isinstance(config, config_lib.DecoderConfig):
+    return decoder_only.DecoderOnly(config)
+  names = [family.__name__ for family in config_lib.FAMILIES]
   raise errors.UserError(
-      'MODEL: must be an EncoderDecoderConfig, not'
-      f' {type(config).__name__}; bind it as MODEL = @EncoderDecoderConfig().'
+      f'MODEL: must be {" or ".join(names)}, not {type(config).__name__}; bind'
+      f' it as MODEL = @{names[0]}().'
   )

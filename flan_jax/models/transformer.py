@@ -1,5 +1,7 @@
 """The Linen modules of the encoder-decoder; encoder_decoder.py wraps them.
 
+What they share with the decoder-only family (causal.py) is here as well.
+
 Layers are scanned: traced once, with their parameters stacked on axis 0 under
 the name `layers`. Nothing here is stateful; caches go in and come out.
 
@@ -21,7 +23,7 @@ import jax.numpy as jnp
 # to 8 layers takes 15 to 20% less without it; compiling 8 takes 25% more.)
 _UNROLLED = 4
 
-_RESIDUAL = ('batch', 'length', 'hidden')
+RESIDUAL = ('batch', 'length', 'hidden')
 
 
 class Segments(NamedTuple):
@@ -35,26 +37,37 @@ class Segments(NamedTuple):
   query_BxT: jax.Array
   key_BxS: jax.Array
 
-  def mask(self, *, causal: bool = False) -> jax.Array:
+  def mask(
+      self, *, causal: bool = False, both_ways_BxT: jax.Array | None = None
+  ) -> jax.Array:
     """Returns bool [B, 1, T, S]: same segment, and not later if `causal`.
 
     It is made in each layer anew: a comparison that XLA fuses costs less than
     an array of this size that is kept.
+
+    Args:
+      causal: Whether a query sees no later key; T is then S.
+      both_ways_BxT: Places that see each other all the same, not 0.
     """
     same_BxTxS = self.query_BxT[:, :, None] == self.key_BxS[:, None, :]
     if causal:
-      length = self.query_BxT.shape[1]
-      same_BxTxS &= jnp.tri(length, dtype=bool)
+      seen_BxTxS = jnp.tri(self.query_BxT.shape[1], dtype=bool)[None]
+      if both_ways_BxT is not None:
+        both_ways_BxT = both_ways_BxT != 0
+        seen_BxTxS |= both_ways_BxT[:, :, None] & both_ways_BxT[:, None, :]
+      same_BxTxS &= seen_BxTxS
     return same_BxTxS[:, None]
 
 
-def _norm(config: config_lib.EncoderDecoderConfig, name: str) -> layers.RMSNorm:
+def norm(config: config_lib.ModelConfig, name: str) -> layers.RMSNorm:
+  """Returns a norm of the residual stream, to be called in a module."""
   return layers.RMSNorm(dtype=jnp.dtype(config.dtype), name=name)
 
 
-def _attention(
-    config: config_lib.EncoderDecoderConfig, train: bool, name: str
+def attention_block(
+    config: config_lib.ModelConfig, train: bool, name: str
 ) -> attention.MultiHeadAttention:
+  """Returns an attention block, to be called in a module."""
   return attention.MultiHeadAttention(
       num_heads=config.num_heads,
       head_dim=config.head_dim,
@@ -65,9 +78,8 @@ def _attention(
   )
 
 
-def _mlp(
-    config: config_lib.EncoderDecoderConfig, train: bool
-) -> layers.MlpBlock:
+def mlp_block(config: config_lib.ModelConfig, train: bool) -> layers.MlpBlock:
+  """Returns a feed-forward block, to be called in a module."""
   return layers.MlpBlock(
       mlp_dim=config.mlp_dim,
       activations=config.mlp_activations,
@@ -77,9 +89,10 @@ def _mlp(
   )
 
 
-def _relative_bias(
-    config: config_lib.EncoderDecoderConfig, bidirectional: bool
+def relative_bias(
+    config: config_lib.ModelConfig, bidirectional: bool
 ) -> attention.RelativePositionBias:
+  """Returns a stack's table of biases, to be called in a module."""
   return attention.RelativePositionBias(
       num_heads=config.num_heads,
       num_buckets=config.relative_attention_num_buckets,
@@ -89,10 +102,10 @@ def _relative_bias(
   )
 
 
-class _Block(nn.Module):
-  """What an encoder's and a decoder's layer share."""
+class Block(nn.Module):
+  """What layers and stacks share."""
 
-  config: config_lib.EncoderDecoderConfig
+  config: config_lib.ModelConfig
   train: bool
 
   def drop(self, x: jax.Array) -> jax.Array:
@@ -106,9 +119,11 @@ class _Block(nn.Module):
     Where `y` is float32 the sum is too, and is rounded once.
     """
     total = (x + self.drop(y)).astype(x.dtype)
-    return partitioning.constrain(total, _RESIDUAL)
+    return partitioning.constrain(total, RESIDUAL)
 
-  def stack(self, layer: Any, length: int, in_axes: tuple) -> Any:
+  def stack(
+      self, layer: Any, length: int, in_axes: tuple, **fields: Any
+  ) -> Any:
     """Returns a module that runs `length` layers of a class after each other.
 
     Args:
@@ -116,6 +131,7 @@ class _Block(nn.Module):
       length: The number of layers.
       in_axes: For each argument after the residual stream: 0 if each layer has
         its own, `nn.broadcast` if all share it.
+      **fields: Further fields of the class, the same for all.
     """
     config = self.config
     unroll = length <= _UNROLLED and not self.is_initializing()
@@ -131,10 +147,25 @@ class _Block(nn.Module):
         length=length,
         unroll=length if unroll else 1,
         metadata_params={nn.PARTITION_NAME: 'layers'},
-    )(config=config, train=self.train, name='layers')
+    )(config=config, train=self.train, name='layers', **fields)
+
+  def logits(self, x_BxTxE: jax.Array, embedder: layers.Embed) -> jax.Array:
+    """Returns float32 logits [B, T, V] of a decoder's last residual stream."""
+    config = self.config
+    x_BxTxE = self.drop(norm(config, 'decoder_norm')(x_BxTxE))
+    if config.logits_via_embedding:
+      logits_BxTxV = embedder.logits(x_BxTxE)
+    else:
+      logits_BxTxV = layers.Dense(
+          config.vocab_size,
+          ('embed', 'vocab'),
+          jnp.float32,
+          name='logits_dense',
+      )(x_BxTxE)
+    return partitioning.constrain(logits_BxTxV, ('batch', 'length', 'vocab'))
 
 
-class EncoderLayer(_Block):
+class EncoderLayer(Block):
   """Self-attention and feed-forward, each on the norm of the residual."""
 
   @nn.compact
@@ -142,17 +173,17 @@ class EncoderLayer(_Block):
       self, x_BxTxE: jax.Array, segments: Segments, bias_HxTxS: jax.Array
   ) -> tuple[jax.Array, None]:
     config = self.config
-    attend = _attention(config, self.train, 'attention')
-    y_BxTxE = _norm(config, 'pre_attention_layer_norm')(x_BxTxE)
+    attend = attention_block(config, self.train, 'attention')
+    y_BxTxE = norm(config, 'pre_attention_layer_norm')(x_BxTxE)
     y_BxTxE = attend(
         y_BxTxE, attend.memory(y_BxTxE), segments.mask(), bias_HxTxS
     )
     x_BxTxE = self.add(x_BxTxE, y_BxTxE)
-    y_BxTxE = _norm(config, 'pre_mlp_layer_norm')(x_BxTxE)
-    return self.add(x_BxTxE, _mlp(config, self.train)(y_BxTxE)), None
+    y_BxTxE = norm(config, 'pre_mlp_layer_norm')(x_BxTxE)
+    return self.add(x_BxTxE, mlp_block(config, self.train)(y_BxTxE)), None
 
 
-class DecoderLayer(_Block):
+class DecoderLayer(Block):
   """Self-attention, attention to the encoder's output, and feed-forward."""
 
   @nn.compact
@@ -181,8 +212,8 @@ class DecoderLayer(_Block):
       bias_HxTxS: Self-attention's bias by distance.
     """
     config = self.config
-    attend = _attention(config, self.train, 'self_attention')
-    y_BxTxE = _norm(config, 'pre_self_attention_layer_norm')(x_BxTxE)
+    attend = attention_block(config, self.train, 'self_attention')
+    y_BxTxE = norm(config, 'pre_self_attention_layer_norm')(x_BxTxE)
     memory = attend.memory(y_BxTxE)
     new = None
     if past is None or position is None:
@@ -190,50 +221,46 @@ class DecoderLayer(_Block):
       mask_Bx1xTxS = own.mask(causal=True)
     else:
       new = memory
-      memory = jax.tree.map(
-          lambda old, row: jax.lax.dynamic_update_slice_in_dim(
-              old, row, position, axis=3
-          ),
-          past,
-          new,
-      )
-      written_S = jnp.arange(past.key.shape[3]) <= position
+      memory, written_S = attention.written(past, new, position)
       mask_Bx1xTxS = written_S[None, None, None]
     y_BxTxE = attend(y_BxTxE, memory, mask_Bx1xTxS, bias_HxTxS)
     x_BxTxE = self.add(x_BxTxE, y_BxTxE)
 
-    attend = _attention(config, self.train, 'encoder_decoder_attention')
-    y_BxTxE = _norm(config, 'pre_cross_attention_layer_norm')(x_BxTxE)
+    attend = attention_block(config, self.train, 'encoder_decoder_attention')
+    y_BxTxE = norm(config, 'pre_cross_attention_layer_norm')(x_BxTxE)
     if cross is None:
       assert encoded_BxSxE is not None
       cross = attend.memory(encoded_BxSxE)
     x_BxTxE = self.add(x_BxTxE, attend(y_BxTxE, cross, segments.mask()))
 
-    y_BxTxE = _norm(config, 'pre_mlp_layer_norm')(x_BxTxE)
-    return self.add(x_BxTxE, _mlp(config, self.train)(y_BxTxE)), new
+    y_BxTxE = norm(config, 'pre_mlp_layer_norm')(x_BxTxE)
+    return self.add(x_BxTxE, mlp_block(config, self.train)(y_BxTxE)), new
 
 
-class Encoder(_Block):
+class Encoder(Block):
   """The encoder's stack, from embedded tokens to its output [B, S, E]."""
+
+  config: config_lib.EncoderDecoderConfig
 
   @nn.compact
   def __call__(self, x_BxSxE: jax.Array, segments: Segments) -> jax.Array:
     config = self.config
-    bias_HxSxS = _relative_bias(config, True)(x_BxSxE.shape[1])
-    x_BxSxE = partitioning.constrain(self.drop(x_BxSxE), _RESIDUAL)
+    bias_HxSxS = relative_bias(config, True)(x_BxSxE.shape[1])
+    x_BxSxE = partitioning.constrain(self.drop(x_BxSxE), RESIDUAL)
     stack = self.stack(
         EncoderLayer, config.num_encoder_layers, (nn.broadcast, nn.broadcast)
     )
     x_BxSxE, _ = stack(x_BxSxE, segments, bias_HxSxS)
-    x_BxSxE = _norm(config, 'encoder_norm')(x_BxSxE)
+    x_BxSxE = norm(config, 'encoder_norm')(x_BxSxE)
     # Alone among T5X's places, this one drops each entry for itself.
     rate = config.dropout_rate if self.train else 0.0
     return layers.dropout(self, x_BxSxE, rate, axis=None)
 
 
-class Decoder(_Block):
+class Decoder(Block):
   """The decoder's stack, from embedded tokens to logits."""
 
+  config: config_lib.EncoderDecoderConfig
   embedder: layers.Embed
 
   @nn.compact
@@ -260,12 +287,12 @@ class Decoder(_Block):
       position: int32 scalar, the token's place in the cache.
     """
     config = self.config
-    relative_bias = _relative_bias(config, False)
+    bias = relative_bias(config, False)
     if past is None or position is None:
-      bias_HxTxS = relative_bias(x_BxTxE.shape[1])
+      bias_HxTxS = bias(x_BxTxE.shape[1])
     else:
-      bias_HxTxS = relative_bias.of_query(position, past.key.shape[4])
-    x_BxTxE = partitioning.constrain(self.drop(x_BxTxE), _RESIDUAL)
+      bias_HxTxS = bias.of_query(position, past.key.shape[4])
+    x_BxTxE = partitioning.constrain(self.drop(x_BxTxE), RESIDUAL)
     stack = self.stack(
         DecoderLayer,
         config.num_decoder_layers,
@@ -274,20 +301,7 @@ class Decoder(_Block):
     x_BxTxE, new = stack(
         x_BxTxE, past, cross, encoded_BxSxE, position, own, segments, bias_HxTxS
     )
-    x_BxTxE = self.drop(_norm(config, 'decoder_norm')(x_BxTxE))
-    if config.logits_via_embedding:
-      logits_BxTxV = self.embedder.logits(x_BxTxE)
-    else:
-      logits_BxTxV = layers.Dense(
-          config.vocab_size,
-          ('embed', 'vocab'),
-          jnp.float32,
-          name='logits_dense',
-      )(x_BxTxE)
-    return (
-        partitioning.constrain(logits_BxTxV, ('batch', 'length', 'vocab')),
-        new,
-    )
+    return self.logits(x_BxTxE, self.embedder), new
 
 
 class Transformer(nn.Module):

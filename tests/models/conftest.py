@@ -43,6 +43,20 @@ def config() -> config_lib.EncoderDecoderConfig:
 
 
 @pytest.fixture(scope='session')
+def decoder_config() -> config_lib.DecoderConfig:
+  """The sizes of the golden decoder-only model."""
+  return config_lib.DecoderConfig(
+      vocab_size=128,
+      emb_dim=32,
+      num_heads=4,
+      head_dim=8,
+      mlp_dim=64,
+      num_layers=2,
+      logits_via_embedding=True,
+  )
+
+
+@pytest.fixture(scope='session')
 def model(config: config_lib.EncoderDecoderConfig) -> interface.Model:
   """The golden encoder-decoder."""
   return interface.create(config)

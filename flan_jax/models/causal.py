@@ -1,0 +1,190 @@
+"""The Linen modules of the decoder-only family; decoder_only.py wraps them.
+
+The layers are those of T5's decoder without attention to an encoder, under the
+names of T5X's `examples.decoder_only`. A token attends to two memories: to the
+inputs, where they were read before (the context), and to the tokens since then
+(the row at hand, or a cache of it). So what follows the inputs begins at the
+same place in all rows of a batch, however long their inputs are.
+
+Shape letters are those of layers.py; S is the context's length.
+"""
+
+from typing import NamedTuple
+
+from flan_jax import partitioning
+from flan_jax.models import attention
+from flan_jax.models import config as config_lib
+from flan_jax.models import layers
+from flan_jax.models import transformer
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class View(NamedTuple):
+  """What the tokens of rows may attend to, and with which bias.
+
+  Attributes:
+    own: The rows' segments against themselves; None with a cache.
+    both_ways_BxT: Not 0 where tokens see each other in both directions, if any
+      do.
+    position: int32 scalar, the token's place in the cache; None without.
+    bias_HxTxS: By distance in the rows, or in the cache.
+    context_BxS: bool, True where the context has a token; None without one.
+    context_bias_BxHxTxS: By distance to the context's tokens.
+  """
+
+  own: transformer.Segments | None
+  both_ways_BxT: jax.Array | None
+  position: jax.Array | None
+  bias_HxTxS: jax.Array
+  context_BxS: jax.Array | None
+  context_bias_BxHxTxS: jax.Array | None
+
+
+class Layer(transformer.Block):
+  """Self-attention and feed-forward, each on the norm of the residual.
+
+  Attributes:
+    keep: Whether to return the layer's own keys and values.
+  """
+
+  keep: bool
+
+  @nn.compact
+  def __call__(
+      self,
+      x_BxTxE: jax.Array,
+      past: attention.KeyValue | None,
+      context: attention.KeyValue | None,
+      view: View,
+  ) -> tuple[jax.Array, attention.KeyValue | None]:
+    """Returns the residual stream and, if `keep`, the tokens' keys and values.
+
+    Args:
+      x_BxTxE: The residual stream; T is 1 with a cache.
+      past: This layer's cache; None reads whole rows.
+      context: This layer's keys and values of the context, if there is one.
+      view: What may attend to what.
+    """
+    config = self.config
+    attend = transformer.attention_block(config, self.train, 'self_attention')
+    y_BxTxE = transformer.norm(config, 'pre_self_attention_layer_norm')(x_BxTxE)
+    new = attend.memory(y_BxTxE)
+    own = _own(new, past, view)
+    if context is None:
+      y_BxTxE = attend(y_BxTxE, own.memory, own.mask_Bx1xTxS, view.bias_HxTxS)
+    else:
+      assert view.context_BxS is not None
+      assert view.context_bias_BxHxTxS is not None
+      before = attention.Part(
+          context, view.context_BxS[:, None, None], view.context_bias_BxHxTxS
+      )
+      y_BxTxE = attend.over(y_BxTxE, (before, own))
+    x_BxTxE = self.add(x_BxTxE, y_BxTxE)
+    y_BxTxE = transformer.norm(config, 'pre_mlp_layer_norm')(x_BxTxE)
+    x_BxTxE = self.add(
+        x_BxTxE, transformer.mlp_block(config, self.train)(y_BxTxE)
+    )
+    return x_BxTxE, new if self.keep else None
+
+
+def _own(
+    new: attention.KeyValue, past: attention.KeyValue | None, view: View
+) -> attention.Part:
+  """Returns the rows at hand as what their tokens attend to."""
+  bias_1xHxTxS = view.bias_HxTxS[None]
+  if past is None or view.position is None:
+    assert view.own is not None
+    mask_Bx1xTxT = view.own.mask(causal=True, both_ways_BxT=view.both_ways_BxT)
+    return attention.Part(new, mask_Bx1xTxT, bias_1xHxTxS)
+  memory, written_T = attention.written(past, new, view.position)
+  return attention.Part(memory, written_T[None, None, None], bias_1xHxTxS)
+
+
+class Decoder(transformer.Block):
+  """The stack, from tokens to logits."""
+
+  config: config_lib.DecoderConfig
+
+  @nn.compact
+  def __call__(
+      self,
+      tokens_BxT: jax.Array,
+      own: transformer.Segments | None,
+      *,
+      both_ways_BxT: jax.Array | None = None,
+      context: attention.KeyValue | None = None,
+      context_BxS: jax.Array | None = None,
+      positions_BxT: jax.Array | None = None,
+      past: attention.KeyValue | None = None,
+      position: jax.Array | None = None,
+      last_B: jax.Array | None = None,
+      keep: bool = False,
+  ) -> tuple[jax.Array, attention.KeyValue | None]:
+    """Returns float32 logits [B, T, V] and, if `keep`, keys and values.
+
+    Args:
+      tokens_BxT: int32; one a row, with a cache.
+      own: The rows' segments against themselves; None with a cache.
+      both_ways_BxT: Not 0 where tokens see each other in both directions.
+      context: Keys and values of what stands before the rows, for all layers.
+      context_BxS: bool, True where the context has a token.
+      positions_BxT: int32, where the tokens stand, counted from the context's
+        first; None without a context.
+      past: The cache of all layers, or None to read whole rows.
+      position: int32 scalar, the token's place in the cache.
+      last_B: int32, the only place of each row whose logits are wanted; T is 1
+        in the result. None is all places.
+      keep: Whether to return the tokens' keys and values in all layers.
+    """
+    config = self.config
+    embedder = layers.Embed(
+        config.vocab_size,
+        config.emb_dim,
+        jnp.dtype(config.dtype),
+        name='token_embedder',
+    )
+    bias = transformer.relative_bias(config, False)
+    if past is None or position is None:
+      bias_HxTxS = bias(tokens_BxT.shape[1])
+    else:
+      bias_HxTxS = bias.of_query(position, past.key.shape[4])
+    context_bias = None
+    if context_BxS is not None:
+      assert positions_BxT is not None
+      context_bias = bias.of_queries(positions_BxT, context_BxS.shape[1])
+    view = View(
+        own, both_ways_BxT, position, bias_HxTxS, context_BxS, context_bias
+    )
+    x_BxTxE = partitioning.constrain(
+        self.drop(embedder(tokens_BxT)), transformer.RESIDUAL
+    )
+    stack = self.stack(
+        Layer, config.num_layers, (0, 0, nn.broadcast), keep=keep
+    )
+    x_BxTxE, new = stack(x_BxTxE, past, context, view)
+    if last_B is not None:
+      x_BxTxE = jnp.take_along_axis(x_BxTxE, last_B[:, None, None], axis=1)
+    return self.logits(x_BxTxE, embedder), new
+
+
+class CausalTransformer(nn.Module):
+  """The decoder alone; it stands here for the `decoder/` in T5X's names.
+
+  Attributes:
+    config: The sizes.
+    train: Whether dropout is on; it then needs the 'dropout' random stream.
+  """
+
+  config: config_lib.DecoderConfig
+  train: bool = False
+
+  def setup(self):
+    self.decoder = Decoder(self.config, self.train)
+
+  def __call__(
+      self, tokens_BxT: jax.Array, own: transformer.Segments | None, **more
+  ) -> tuple[jax.Array, attention.KeyValue | None]:
+    """Returns what `Decoder` does; `more` is its keywords."""
+    return self.decoder(tokens_BxT, own, **more)

@@ -1,0 +1,198 @@
+"""What all families of models do alike, around their Linen modules."""
+
+import abc
+from collections.abc import Callable, Mapping
+import functools
+from typing import Any
+
+from flan_jax import partitioning
+from flan_jax.models import attention
+from flan_jax.models import config as config_lib
+from flan_jax.models import interface
+from flan_jax.models import losses
+from flan_jax.models import naming
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Family(abc.ABC):
+  """The part of `interface.Model` that does not depend on the family.
+
+  Holds sizes only, never parameters.
+  """
+
+  def __init__(
+      self,
+      config: config_lib.ModelConfig,
+      module: Callable[..., nn.Module],
+      cached_layers: int,
+  ):
+    """Traces nothing yet.
+
+    Args:
+      config: The sizes.
+      module: Makes the Linen module from `config` and `train`.
+      cached_layers: Layers whose keys and values are kept while decoding.
+    """
+    self.config = config
+    self._eval = module(config, train=False)
+    self._train = module(config, train=True)
+    self._cached_layers = cached_layers
+
+  def init(self, rng: jax.Array) -> interface.Params:
+    """Returns float32 parameters with T5X's initial distributions.
+
+    Jit it with `out_shardings` to make each device's part in place.
+    """
+    return jax.tree.map(
+        lambda box: box.value, self._boxed(rng), is_leaf=_is_box
+    )
+
+  @functools.cached_property
+  def _abstract(self) -> Any:
+    return jax.eval_shape(self._boxed, jax.random.key(0))
+
+  def abstract_params(self) -> interface.Params:
+    """Returns the parameters' tree of `jax.ShapeDtypeStruct`."""
+    return jax.tree.map(
+        lambda box: jax.ShapeDtypeStruct(box.value.shape, box.value.dtype),
+        self._abstract,
+        is_leaf=_is_box,
+    )
+
+  def logical_axes(self) -> interface.Params:
+    """Returns the parameters' tree of tuples of logical axis names."""
+    return jax.tree.map(
+        lambda box: tuple(box.names), self._abstract, is_leaf=_is_box
+    )
+
+  def stacked(self) -> interface.Params:
+    """Returns the parameters' tree with True where axis 0 counts layers."""
+    flat = naming.flatten(self.abstract_params())
+    return naming.unflatten({name: naming.is_stacked(name) for name in flat})
+
+  @abc.abstractmethod
+  def logits(
+      self,
+      params: interface.Params,
+      batch: interface.Batch,
+      *,
+      dropout_rng: jax.Array | None = None,
+  ) -> jax.Array:
+    """Returns float32 logits [B, T, V]; those at padding mean nothing."""
+
+  def loss(
+      self,
+      params: interface.Params,
+      batch: interface.Batch,
+      *,
+      dropout_rng: jax.Array | None = None,
+      z_loss: float = 1e-4,
+      label_smoothing: float = 0.0,
+  ) -> losses.LossSums:
+    """Returns sums over target tokens, weighted by decoder_loss_weights.
+
+    Args:
+      params: The parameters.
+      batch: As for `logits`, with decoder_target_tokens; without
+        decoder_loss_weights every token that is not 0 counts once.
+      dropout_rng: Switches dropout on.
+      z_loss: See `losses.token_losses`.
+      label_smoothing: See `losses.token_losses`.
+    """
+    targets_BxT = batch['decoder_target_tokens']
+    weights_BxT = batch.get('decoder_loss_weights')
+    if weights_BxT is None:
+      weights_BxT = targets_BxT != 0
+    return losses.loss_sums(
+        self.logits(params, batch, dropout_rng=dropout_rng),
+        targets_BxT,
+        weights_BxT,
+        z_loss=z_loss,
+        label_smoothing=label_smoothing,
+    )
+
+  def init_cache(self, batch: int, max_length: int) -> interface.Cache:
+    """Returns an empty cache for `batch` rows of up to `max_length` tokens."""
+    config = self.config
+    shape = (
+        self._cached_layers,
+        batch,
+        config.num_heads,
+        config.head_dim,
+        max_length,
+    )
+    zeros = functools.partial(jnp.zeros, shape, jnp.dtype(config.dtype))
+    return interface.Cache(
+        key=constrain_layers(zeros()),
+        value=constrain_layers(zeros()),
+        position=jnp.zeros((), jnp.int32),
+    )
+
+  def stack(self, flat: Mapping[str, Any]) -> interface.Params:
+    """Returns parameters from T5X's names; see `naming.stack`."""
+    return naming.stack(flat, self.abstract_params())
+
+  def unstack(self, params: interface.Params) -> dict[str, Any]:
+    """Returns parameters under T5X's names; see `naming.unstack`."""
+    return naming.unstack(params)
+
+  def _apply(
+      self,
+      params: interface.Params,
+      *args: Any,
+      dropout_rng: jax.Array | None = None,
+      **kwargs: Any,
+  ) -> Any:
+    """Applies the module, the one with dropout if there is a key."""
+    module = self._eval if dropout_rng is None else self._train
+    return module.apply(
+        {'params': params},
+        *args,
+        rngs={} if dropout_rng is None else {'dropout': dropout_rng},
+        **kwargs,
+    )
+
+  def _boxed(self, rng: jax.Array) -> Any:
+    """Returns the parameters in Flax's boxes, which carry axis names."""
+    # Only shapes matter, but rows must divide over a mesh that is in use.
+    ones = jnp.ones((partitioning.batch_divisor(), 1), jnp.int32)
+    return self._eval.init(rng, *self._init_arguments(ones))['params']
+
+  @abc.abstractmethod
+  def _init_arguments(self, ones_Bx1: jax.Array) -> tuple[Any, ...]:
+    """Returns what the module is called with to make its parameters."""
+
+
+def segments(batch: interface.Batch, name: str, tokens: str) -> jax.Array:
+  """Returns the segment ids, or one segment of all that is not padding."""
+  if batch.get(name) is not None:
+    return batch[name]
+  return (batch[tokens] != 0).astype(jnp.int32)
+
+
+def extended(
+    cache: interface.Cache, new: attention.KeyValue
+) -> interface.Cache:
+  """Returns the cache with one more token's keys and values of all layers.
+
+  They are written at once, which XLA does in place.
+  """
+  place = (0, 0, 0, 0, cache.position)
+  return interface.Cache(
+      key=jax.lax.dynamic_update_slice(cache.key, new.key, place),
+      value=jax.lax.dynamic_update_slice(cache.value, new.value, place),
+      position=cache.position + 1,
+  )
+
+
+def constrain_layers(x_LxBxHxDxS: jax.Array) -> jax.Array:
+  """Fixes where keys or values of all layers go."""
+  return partitioning.constrain(
+      x_LxBxHxDxS, ('layers', 'batch', 'heads', 'kv', 'length')
+  )
+
+
+def _is_box(leaf: Any) -> bool:
+  return isinstance(leaf, nn.LogicallyPartitioned)
