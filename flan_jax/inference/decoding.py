@@ -43,31 +43,25 @@ def greedy(
   """Takes the likeliest token at each step, until every row has ended.
 
   Runs under `jax.jit` as one `lax.while_loop`; it stops at the step at which
-  the last row writes EOS, or after `max_length` steps. Decoding starts from
-  the padding id, as T5 does, and (as in T5X) the padding id itself may be
-  written before EOS.
+  the last row writes EOS, or after `max_length` steps. As in T5X, the padding
+  id itself may be written before EOS.
 
   Args:
     model: The model; its `encode` has made `context`, once.
     params: The model's parameters.
-    context: What the decoder attends to, of B rows.
+    context: What was read, of B rows.
     active_B: bool [B]; rows that are False only fill up the batch: they get
       padding, a score of 0, and do not hold up the loop.
     max_length: T, the most tokens to write, EOS included.
     choices: Only ids below this are written. The model's vocabulary is padded
       beyond the tokenizer's, and an untrained model would pick from there.
     eos_id: The id that ends a row.
-    pad_id: The id that starts a row and fills it up.
+    pad_id: The id that fills up a row.
   """
   batch = active_B.shape[0]
 
-  def unfinished(state: _State) -> jax.Array:
-    return (state.step < max_length) & ~jnp.all(state.done_B)
-
-  def step(state: _State) -> _State:
-    logits_BxV, cache = model.decode_step(
-        params, context, state.cache, state.last_B
-    )
+  def write(state: _State, logits_BxV: jax.Array) -> _State:
+    """Writes the likeliest token; the cache stays as it is."""
     allowed_BxV = logits_BxV
     if choices is not None and choices < logits_BxV.shape[-1]:
       allowed_V = jnp.arange(logits_BxV.shape[-1]) < choices
@@ -85,19 +79,28 @@ def greedy(
             state.tokens_BxT, token_B[:, None], state.step, axis=1
         ),
         scores_B=state.scores_B + jnp.where(state.done_B, 0.0, gain_B),
-        cache=cache,
+        cache=state.cache,
     )
 
-  end = jax.lax.while_loop(
-      unfinished,
-      step,
-      _State(
-          step=jnp.zeros((), jnp.int32),
-          last_B=jnp.full((batch,), pad_id, jnp.int32),
-          done_B=~active_B,
-          tokens_BxT=jnp.full((batch, max_length), pad_id, jnp.int32),
-          scores_B=jnp.zeros((batch,), jnp.float32),
-          cache=model.init_cache(batch, max_length),
-      ),
+  def unfinished(state: _State) -> jax.Array:
+    return (state.step < max_length) & ~jnp.all(state.done_B)
+
+  def step(state: _State) -> _State:
+    logits_BxV, cache = model.decode_step(
+        params, context, state.cache, state.last_B
+    )
+    return write(state._replace(cache=cache), logits_BxV)
+
+  logits_BxV, cache = model.start(
+      params, context, model.init_cache(batch, max_length)
   )
+  first = _State(
+      step=jnp.zeros((), jnp.int32),
+      last_B=jnp.full((batch,), pad_id, jnp.int32),
+      done_B=~active_B,
+      tokens_BxT=jnp.full((batch, max_length), pad_id, jnp.int32),
+      scores_B=jnp.zeros((batch,), jnp.float32),
+      cache=cache,
+  )
+  end = jax.lax.while_loop(unfinished, step, write(first, logits_BxV))
   return Decoded(end.tokens_BxT, end.scores_B)

@@ -144,6 +144,9 @@ class _Scripted:
     del batch, max_length
     return jnp.zeros((), jnp.int32)
 
+  def start(self, params, context, cache):
+    return self.decode_step(params, context, cache, None)
+
   def decode_step(self, params, context, cache, tokens_B):
     del params, context, tokens_B
     jax.debug.callback(self._count)
