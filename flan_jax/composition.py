@@ -280,6 +280,7 @@ class _Subject:
         self._access.store,
         pipeline.PipelineConfig(
             lengths=self._lengths,
+            row_format=runs.read_model(run['directory']).row_format,
             batch_size=self._batch_size,
             seed=self._seed,
             pack=settings['PACK'],

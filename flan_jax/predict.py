@@ -66,7 +66,7 @@ class Infer:
   task_feature_lengths: dict[str, int] | None = None
   few_shot_layout: few_shot.Layout | None = None
   normalisation: Literal['sum', 'mean'] = 'sum'
-  model: model_config.EncoderDecoderConfig | None = None
+  model: model_config.ModelConfig | None = None
   mesh: partitioning.MeshConfig = partitioning.MeshConfig()
 
   def __post_init__(self):
@@ -79,6 +79,8 @@ class Infer:
       configuration.whole_number('MAX_EXAMPLES', self.max_examples, 1)
     if self.task_feature_lengths is not None:
       configuration.feature_lengths(self.task_feature_lengths)
+    if self.model is not None:
+      configuration.instance('MODEL', self.model, model_config.FAMILIES)
     if self.few_shot_layout is not None:
       configuration.instance(
           'FEW_SHOT_LAYOUT', self.few_shot_layout, few_shot.Layout
@@ -105,10 +107,7 @@ def main(args: argparse.Namespace) -> int:
     UserError: Something in the configuration, the names, the data or the
       checkpoint is wrong.
   """
-  for configurable in (
-      model_config.EncoderDecoderConfig,
-      partitioning.MeshConfig,
-  ):
+  for configurable in (*model_config.FAMILIES, partitioning.MeshConfig):
     configuration.register(configurable)
   configuration.register(few_shot.Layout, 'FewShotLayout')
   settings = configuration.load(

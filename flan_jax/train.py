@@ -98,7 +98,7 @@ def load(
     UserError: Something in it is wrong.
   """
   for configurable in (
-      model_config.EncoderDecoderConfig,
+      *model_config.FAMILIES,
       optimizers.Adafactor,
       partitioning.MeshConfig,
       schedules.Constant,
@@ -148,7 +148,7 @@ class _Run:
     self._vocabulary = vocabularies.load(settings.vocabulary)
     if self._vocabulary.size > settings.model.vocab_size:
       raise errors.UserError(
-          'MODEL: EncoderDecoderConfig.vocab_size is'
+          f'MODEL: {type(settings.model).__name__}.vocab_size is'
           f' {settings.model.vocab_size}, and {settings.vocabulary} has'
           f' {self._vocabulary.size} ids; set it to'
           f' {self._vocabulary.padded_size}'
@@ -442,6 +442,7 @@ class _Run:
 
     return pipeline.PipelineConfig(
         lengths=self._settings.task_feature_lengths,
+        row_format=self._settings.model.row_format,
         batch_size=self._settings.batch_size,
         seed=self._settings.random_seed,
         pack=self._settings.pack,

@@ -348,7 +348,7 @@ def read_position(directory: str | os.PathLike[str], step: int) -> Position:
 def load_model(
     path: str | os.PathLike[str],
     mesh: jax.sharding.Mesh | None = None,
-    model_config: model_configs.EncoderDecoderConfig | None = None,
+    model_config: model_configs.ModelConfig | None = None,
 ) -> Loaded:
   """Loads a model from a run.
 

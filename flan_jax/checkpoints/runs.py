@@ -26,7 +26,7 @@ VOCABULARY_FILE = 'vocabulary.model'
 _BROKEN = 'broken_'
 _UNSET = object()
 _STEP = re.compile(rf'{PREFIX}_(\d+)')
-_FAMILIES = {cls.family: cls for cls in (model_config.EncoderDecoderConfig,)}
+_FAMILIES = {cls.family: cls for cls in model_config.FAMILIES}
 
 
 def steps(directory: str | os.PathLike[str]) -> list[int]:
@@ -133,7 +133,7 @@ def _runs_near(given: pathlib.Path) -> str:
 
 def write(
     directory: str | os.PathLike[str],
-    model: model_config.EncoderDecoderConfig,
+    model: model_config.ModelConfig,
     vocabulary: vocabularies.Vocabulary,
     vocabulary_spec: str,
     facts: dict[str, Any],
@@ -212,7 +212,7 @@ def read(directory: str | os.PathLike[str]) -> dict[str, Any]:
 
 def read_model(
     directory: str | os.PathLike[str],
-) -> model_config.EncoderDecoderConfig:
+) -> model_config.ModelConfig:
   """Returns the configuration of a run's model.
 
   Raises:

@@ -80,8 +80,8 @@ class Block(NamedTuple):
   """Packed examples, and what is to be said of them.
 
   Attributes:
-    rows: `packing.FEATURES` and member ids side by side, as small integers as
-      will do: one array that travels cheaply from worker processes.
+    rows: All features and member ids side by side, as small integers as will
+      do: one array that travels cheaply from worker processes.
     tally: What became of the examples (`reports.tally`).
   """
 
@@ -101,6 +101,7 @@ class Members:
     lengths: Tokens in a row, 'inputs' and 'targets'.
     seed: Of all choices.
     layout: How exemplars stand before the query.
+    form: What rows look like.
   """
 
   mixture: mixtures.Mixture
@@ -110,6 +111,7 @@ class Members:
   lengths: Mapping[str, int]
   seed: int
   layout: few_shot.Layout = few_shot.Layout()  # noqa: RUF009
+  form: packing.Form = packing.TWO_SIDES
 
   def __post_init__(self):
     self._rows: dict[int, templates.Rows] = {}
@@ -117,7 +119,9 @@ class Members:
     self._exemplars = exemplars_lib.Cache()
     self._fields = kept_rows.Budget()
     self._dtype = packing.smallest_dtype(
-        max(self.vocabulary.size, len(self.mixture.members) + 1), self.lengths
+        max(self.vocabulary.size, len(self.mixture.members) + 1),
+        self.lengths,
+        self.form,
     )
 
   def __getstate__(self):
@@ -161,6 +165,7 @@ class Members:
         order=order,
         dtype=self._dtype,
         members=draws.member,
+        form=self.form,
     )
     return Block(
         rows, reports.tally(draws.member, inputs, targets, self.lengths)

@@ -39,6 +39,8 @@ class PipelineConfig:
 
   Attributes:
     lengths: Tokens in a row: {'inputs': ..., 'targets': ...}.
+    row_format: What rows look like, by name in `packing.FORMS`; the model says
+      which it wants.
     batch_size: Rows in a global batch, packed ones where `pack` is set.
     seed: Of everything random: order, templates, options, exemplars.
     pack: Several examples a row; otherwise one.
@@ -56,6 +58,7 @@ class PipelineConfig:
 
   lengths: Mapping[str, int]
   batch_size: int
+  row_format: str = 'two_sides'
   seed: int = 0
   pack: bool = True
   streams: int | None = None
@@ -64,6 +67,11 @@ class PipelineConfig:
   block: int = 2048
   few_shot: few_shot_lib.Layout = few_shot_lib.Layout()  # noqa: RUF009
   member_ids: bool = False
+
+  @property
+  def form(self) -> packing.Form:
+    """What rows look like."""
+    return packing.FORMS[self.row_format]
 
   def __post_init__(self):
     for name in ('inputs', 'targets'):
@@ -82,8 +90,8 @@ class PipelineConfig:
 class TrainPipeline:
   """An endless iterator of this host's rows of each global batch.
 
-  Yields `packing.FEATURES`, int32 [batch_size / process_count, length]. Hosts'
-  rows in the order of hosts are the global batch.
+  Yields the features of the row format, int32 [batch_size / process_count,
+  length]. Hosts' rows in the order of hosts are the global batch.
   """
 
   def __init__(
@@ -125,6 +133,7 @@ class TrainPipeline:
         config.lengths,
         config.seed,
         config.few_shot,
+        config.form,
     )
     sizes = members.sizes()
     names = [task.name for task, _ in mixture.members]
@@ -155,6 +164,8 @@ class TrainPipeline:
         'mixture': _digest([names, sizes.tolist(), rates.tolist(), *caps]),
         'vocabulary': _digest(vocabulary.describe()),
     }
+    if config.row_format != 'two_sides':  # Older positions do not name it.
+      self._identity['row_format'] = config.row_format
     if any(task.setting.shots for task, _ in mixture.members):
       self._identity['few_shot'] = dataclasses.asdict(config.few_shot)
     self._report = reports.Report(names)
@@ -180,6 +191,7 @@ class TrainPipeline:
         share * len(self._positions),
         self._config.lengths,
         members=self._config.member_ids,
+        form=self._config.form,
     )
     for place, stream in enumerate(self._positions):
       self._source.take(stream, batch, place * share, share)
@@ -413,6 +425,7 @@ def evaluation_batches(
       config.lengths,
       config.seed,
       config.few_shot,
+      config.form,
   )
   parts: list[packing.Wide] = []
   wanted = steps * config.batch_size
@@ -423,10 +436,14 @@ def evaluation_batches(
     parts.append(members.block(draws, pack=config.pack, order=order).rows)
   found = min(sum(map(len, parts)), wanted)
   whole = -(-found // config.batch_size) * config.batch_size
-  rows = packing.empty(max(whole, sum(map(len, parts))), config.lengths)
+  rows = packing.empty(
+      max(whole, sum(map(len, parts))), config.lengths, form=config.form
+  )
   first = 0
   for part in parts:
-    for name, array in packing.features(part, config.lengths).items():
+    for name, array in packing.features(
+        part, config.lengths, config.form
+    ).items():
       rows[name][first : first + len(part)] = array
     first += len(part)
   own = process_index * share

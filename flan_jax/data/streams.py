@@ -109,6 +109,7 @@ class Source:
     self._positions = {s: list(position) for s, position in positions.items()}
     self._report = report
     self._lengths = all_blocks.members.lengths
+    self._form = all_blocks.members.form
     self._waiting: dict[int, collections.deque[blocks.Block]] = {
         stream: collections.deque() for stream in positions
     }
@@ -122,9 +123,11 @@ class Source:
       while not waiting:
         self._waiting[next(self._turn)].append(next(self._arriving))
       rows, tally = waiting[0]
-      parts = packing.features(rows, self._lengths)
+      parts = packing.features(rows, self._lengths, self._form)
       if packing.MEMBER_IDS in batch:
-        parts[packing.MEMBER_IDS] = packing.member_ids(rows, self._lengths)
+        parts[packing.MEMBER_IDS] = packing.member_ids(
+            rows, self._lengths, self._form
+        )
       start = position[1]
       if not start and self._report is not None:
         self._report.add(tally)

@@ -307,16 +307,16 @@ class MultiHeadAttention(nn.Module):
     ]
     weights_BxHxTxS = jax.nn.softmax(jnp.concatenate(logits, axis=-1), axis=-1)
     ends = np.cumsum([part.shape[-1] for part in logits])[:-1].tolist()
-    found_BxTxHxD = sum(
-        layers.einsum(
-            'bhts,bhds->bthd', jnp.float32, some.astype(self.dtype), value
-        )
-        for some, value in zip(
-            jnp.split(weights_BxHxTxS, ends, axis=-1),
-            (part.memory.value for part in parts),
-            strict=True,
-        )
-    )
+    found_BxTxHxD = jnp.zeros_like(query_BxTxHxD, jnp.float32)
+    for part, weights in zip(
+        parts, jnp.split(weights_BxHxTxS, ends, axis=-1), strict=True
+    ):
+      found_BxTxHxD += layers.einsum(
+          'bhts,bhds->bthd',
+          jnp.float32,
+          weights.astype(self.dtype),
+          part.memory.value,
+      )
     return self.out(self._join(found_BxTxHxD.astype(self.dtype)))
 
   def _split(self, x_BxTxJ: jax.Array) -> jax.Array:

@@ -44,7 +44,8 @@ class Train:
     mixture_or_task_name: What to train on.
     eval_mixture_or_task_name: What to measure loss and accuracy on while
       training, split 'validation'; None: the training mixture.
-    task_feature_lengths: Tokens of 'inputs' and 'targets' in a row.
+    task_feature_lengths: Tokens of 'inputs' and 'targets' in a row; for a
+      decoder-only model, a row is as long as both together.
     vocabulary: A SentencePiece model's path, or 'bytes'.
     model: The model.
     optimizer: The optimizer.
@@ -81,7 +82,7 @@ class Train:
   eval_mixture_or_task_name: str | None = None
   task_feature_lengths: Mapping[str, int]
   vocabulary: str
-  model: model_config.EncoderDecoderConfig
+  model: model_config.ModelConfig
   optimizer: optimizers.Adafactor
   schedule: schedules.Schedule
   mesh: partitioning.MeshConfig = partitioning.MeshConfig()
@@ -138,9 +139,7 @@ class Train:
     configuration.instance(
         'FEW_SHOT_LAYOUT', self.few_shot_layout, few_shot.Layout
     )
-    configuration.instance(
-        'MODEL', self.model, model_config.EncoderDecoderConfig
-    )
+    configuration.instance('MODEL', self.model, model_config.FAMILIES)
     configuration.instance('MESH', self.mesh, partitioning.MeshConfig)
     configuration.feature_lengths(self.task_feature_lengths)
     self._check_normalizer()

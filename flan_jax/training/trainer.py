@@ -119,6 +119,7 @@ class Trainer:
             settings.batch_size,
             settings.task_feature_lengths,
             members=self._config.members > 0,
+            form=packing.FORMS[self.model.config.row_format],
         ).items()
     }
     train_step = functools.partial(

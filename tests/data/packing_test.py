@@ -1,5 +1,6 @@
 """Packing: what goes in comes out, whole, apart, and in little room."""
 
+from flan_jax.data import fitting
 from flan_jax.data import packing
 import hypothesis
 from hypothesis import strategies as st
@@ -112,7 +113,7 @@ def test_the_same_examples_come_out(examples):
 @hypothesis.settings(deadline=None)
 def test_rows_are_no_more_than_first_fit_needs(lengths):
   inputs, targets = np.array(lengths).T
-  rows = packing.assign(inputs, targets, LIMITS)
+  rows = fitting.assign(inputs, targets, LIMITS)
   count = len(np.unique(rows))
   assert count == rows.max() + 1
   assert np.bincount(rows, weights=inputs).max() <= LIMITS['inputs']
@@ -142,7 +143,7 @@ def test_apart_every_example_has_its_row(examples):
 def test_inputs_of_no_tokens_are_laid_out_too(lengths):
   inputs = ragged([[7] * count for count, _ in lengths])
   targets = ragged([[9] * count for _, count in lengths])
-  rows = packing.assign(inputs.lengths, targets.lengths, LIMITS)
+  rows = fitting.assign(inputs.lengths, targets.lengths, LIMITS)
   batch = packing.features(
       packing.lay_out(inputs, targets, rows, LIMITS), LIMITS
   )
@@ -172,7 +173,7 @@ def test_fill_of_prompt_sized_examples():
   generator = np.random.default_rng(0)
   limits = {'inputs': 1024, 'targets': 256}
   lengths = np.clip(generator.lognormal(4.6, 0.6, 1024), 10, 1023).astype(int)
-  rows = packing.assign(lengths, np.full(1024, 3), limits)
+  rows = fitting.assign(lengths, np.full(1024, 3), limits)
   filled = np.bincount(rows, weights=lengths)
   assert filled.max() <= 1024
   assert lengths.sum() / (len(filled) * 1024) > 0.97
@@ -183,16 +184,16 @@ def test_long_targets_are_spread_over_the_rows():
   # three together would close a row whose inputs are all but empty.
   inputs = np.where(np.arange(1000) % 10 == 0, 20, 100)
   targets = np.where(np.arange(1000) % 10 == 0, 80, 3)
-  rows = packing.assign(inputs, targets, {'inputs': 1024, 'targets': 256})
+  rows = fitting.assign(inputs, targets, {'inputs': 1024, 'targets': 256})
   needed = inputs.sum() / 1024
   assert needed < rows.max() + 1 < 1.04 * needed + 1
 
 
 def test_too_long_an_example_is_refused():
   with pytest.raises(ValueError, match='longer than a row'):
-    packing.assign(np.array([17]), np.array([1]), LIMITS)
+    fitting.assign(np.array([17]), np.array([1]), LIMITS)
   with pytest.raises(ValueError, match='longer than a row'):
-    packing.assign(np.array([1]), np.array([9]), LIMITS)
+    fitting.assign(np.array([1]), np.array([9]), LIMITS)
 
 
 @hypothesis.given(st.lists(st.integers(1, 20), min_size=1, max_size=30))

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import pathlib
 
-from flan_jax.models import config as config_lib
 from flan_jax.models import interface
 import jax
 import numpy as np
