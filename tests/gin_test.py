@@ -21,7 +21,7 @@ _FIELDS = {
 }
 RUN = """\
 include 'gin/runs/train.gin'
-include 'gin/models/t5_1_1/{model}.gin'
+include 'gin/models/{family}/{model}.gin'
 include 'gin/optimizers/{optimizer}.gin'
 include 'gin/meshes/{mesh}.gin'
 MIXTURE_OR_TASK_NAME = 'mini'
@@ -34,7 +34,13 @@ def _names(folder: str) -> list[str]:
 
 
 def _load(tmp_path: pathlib.Path, *flags: str, **parts: str):
-  names = {'model': 'mini', 'optimizer': 'adafactor', 'mesh': 'data', **parts}
+  names = {
+      'family': 't5_1_1',
+      'model': 'mini',
+      'optimizer': 'adafactor',
+      'mesh': 'data',
+      **parts,
+  }
   path = tmp_path / 'run.gin'
   path.write_text(RUN.format(**names))
   return train.load([str(path)], ['MODEL_DIR=x', *flags], []).settings
@@ -67,6 +73,19 @@ def test_a_model_goes_with_a_run(tmp_path, model):
   assert settings.model.dropout_rate == 0.1
 
 
+@pytest.mark.parametrize('model', _names('models/decoder'))
+def test_a_decoder_only_model_goes_with_a_run(tmp_path, model):
+  if model == 'decoder':
+    with pytest.raises(errors.UserError, match='DecoderConfig'):
+      _load(tmp_path, model=model, family='decoder')
+    return
+  flags = ['DROPOUT_RATE=0.1', 'PREFIX_LM=True']
+  settings = _load(tmp_path, *flags, model=model, family='decoder')
+  assert settings.model.dropout_rate == 0.1
+  assert settings.model.prefix_lm
+  assert settings.model.row_format == 'one_side'
+
+
 @pytest.mark.parametrize('optimizer', _names('optimizers'))
 def test_an_optimizer_goes_with_a_run(tmp_path, optimizer):
   settings = _load(
@@ -88,7 +107,9 @@ def test_a_mesh_goes_with_a_run(tmp_path, mesh):
 
 def test_the_order_of_includes_does_not_matter(tmp_path):
   path = tmp_path / 'run.gin'
-  lines = RUN.format(model='mini', optimizer='adafactor', mesh='data')
+  lines = RUN.format(
+      family='t5_1_1', model='mini', optimizer='adafactor', mesh='data'
+  )
   path.write_text('\n'.join(reversed(lines.splitlines())))
   settings = train.load([str(path)], ['MODEL_DIR=x'], []).settings
   assert settings.train_steps == 7

@@ -17,13 +17,16 @@ import pytest
 class Preset:
   """An entry point that takes nothing but a model."""
 
-  model: config_lib.EncoderDecoderConfig
+  model: config_lib.ModelConfig
 
 
-def _preset(name: str, *bindings: str) -> config_lib.EncoderDecoderConfig:
-  configuration.register(config_lib.EncoderDecoderConfig)
+def _preset(
+    name: str, *bindings: str, family: str = 't5_1_1'
+) -> config_lib.ModelConfig:
+  for configurable in config_lib.FAMILIES:
+    configuration.register(configurable)
   return configuration.load(
-      [f'gin/models/t5_1_1/{name}.gin'],
+      [f'gin/models/{family}/{name}.gin'],
       ['Preset.model=%MODEL', *bindings],
       entry=Preset,
   ).settings.model
@@ -62,6 +65,29 @@ def test_presets_of_t5_efficient_in_its_own_form(name, millions):
   assert round(count / 1e6, 1) == millions
 
 
+@pytest.mark.parametrize(
+    'name, parameters',
+    [
+        # T5X's figures, less what it had in earlier versions: logits of their
+        # own, and a table of biases in each layer but the first.
+        ('base', 134_307_072 - 32128 * 768 - 11 * 12 * 32),
+        ('xxl', 4_762_357_760 - 23 * 64 * 32),
+        # Not published: embedding, layers, last norm, biases.
+        (
+            'large',
+            32128 * 1024
+            + 24 * (4 * 1024**2 + 3 * 1024 * 2816 + 2 * 1024)
+            + 1024
+            + 32 * 16,
+        ),
+    ],
+)
+def test_decoder_only_presets_have_t5xs_sizes(name, parameters):
+  model = interface.create(_preset(name, family='decoder'))
+  leaves = jax.tree.leaves(model.abstract_params())
+  assert sum(leaf.size for leaf in leaves) == parameters
+
+
 def test_flags_change_a_preset():
   config = _preset(
       'small', 'DROPOUT_RATE=0.1', 'EncoderDecoderConfig.dtype="bfloat16"'
@@ -70,14 +96,13 @@ def test_flags_change_a_preset():
   assert config.dtype == 'bfloat16'
 
 
-SIZES = dict(
-    emb_dim=8,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=4,
-    mlp_dim=16,
-)
+_COMMON = dict(emb_dim=8, num_heads=2, head_dim=4, mlp_dim=16)
+SIZES = {
+    config_lib.EncoderDecoderConfig: (
+        _COMMON | dict(num_encoder_layers=1, num_decoder_layers=1)
+    ),
+    config_lib.DecoderConfig: _COMMON | dict(num_layers=1),
+}
 
 
 @pytest.mark.parametrize(
@@ -98,15 +123,30 @@ SIZES = dict(
         ),
     ],
 )
-def test_what_cannot_work_is_refused(change, words):
-  with pytest.raises(errors.UserError, match=words):
-    config_lib.EncoderDecoderConfig(**SIZES | change)
+@pytest.mark.parametrize('family', config_lib.FAMILIES)
+def test_what_cannot_work_is_refused(family, change, words):
+  with pytest.raises(errors.UserError, match=f'{family.__name__}.*{words}'):
+    family(**SIZES[family] | change)
 
 
-def test_a_config_survives_json():
-  config = config_lib.EncoderDecoderConfig(**SIZES)
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        ({'num_layers': 0}, 'num_layers: must be a positive integer, not 0'),
+        ({'prefix_lm': 1}, 'prefix_lm: must be True or False, not 1'),
+    ],
+)
+def test_what_a_decoder_cannot_be_is_refused(change, words):
+  with pytest.raises(errors.UserError, match=f'DecoderConfig.{words}'):
+    family = config_lib.DecoderConfig
+    family(**SIZES[family] | change)
+
+
+@pytest.mark.parametrize('family', config_lib.FAMILIES)
+def test_a_config_survives_json(family):
+  config = family(**SIZES[family])
   text = json.dumps(dataclasses.asdict(config))
-  again = config_lib.EncoderDecoderConfig(**json.loads(text))
+  again = family(**json.loads(text))
   assert again == config
   assert hash(again) == hash(config)
 
