@@ -160,16 +160,17 @@ class RelativePositionBias(nn.Module):
     )
     return row_HxS[:, None]
 
-  def of_queries(self, positions_BxT: jax.Array, length: int) -> jax.Array:
+  def of_queries(
+      self, positions_BxT: jax.Array, length: int, farthest: int
+  ) -> jax.Array:
     """Returns float32 [B, H, T, length]: the rows of queries anywhere.
 
     Args:
-      positions_BxT: int32, each query's position, counted as the keys' are, and
-        at most `length` + T.
+      positions_BxT: int32, each query's position, counted as the keys' are.
       length: The keys are at the positions from 0 on.
+      farthest: No query is at a later position; at least `length`.
     """
     batch, queries = positions_BxT.shape
-    farthest = length + queries
     bias_HxN = self._by_distance(farthest)
     row = functools.partial(
         jax.lax.dynamic_slice_in_dim, bias_HxN, slice_size=length, axis=1

@@ -153,7 +153,10 @@ class Decoder(transformer.Block):
     context_bias = None
     if context_BxS is not None:
       assert positions_BxT is not None
-      context_bias = bias.of_queries(positions_BxT, context_BxS.shape[1])
+      length = context_BxS.shape[1]
+      context_bias = bias.of_queries(
+          positions_BxT, length, length + bias_HxTxS.shape[2]
+      )
     view = View(
         own, both_ways_BxT, position, bias_HxTxS, context_BxS, context_bias
     )

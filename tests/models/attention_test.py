@@ -145,3 +145,63 @@ def test_einsum_of_bfloat16_sums_in_float32_and_keeps_gradients_small():
   assert len(products) == 2
   for product in products:
     assert {v.aval.dtype for v in product.invars} == {jnp.dtype('bfloat16')}
+
+
+def test_bias_of_queries_of_unequal_positions():
+  module = attention.RelativePositionBias(
+      num_heads=3, num_buckets=8, max_distance=20, bidirectional=False
+  )
+  table = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+  positions = np.array([[0, 11, 4], [12, 2, 7]], np.int32)
+
+  found = module.apply(
+      {'params': {'rel_embedding': table}},
+      positions,
+      5,
+      12,
+      method='of_queries',
+  )
+
+  assert found.shape == (2, 3, 3, 5)
+  for row, query, key in np.ndindex(2, 3, 5):
+    bucket = _bucket(key - int(positions[row, query]), 8, 20, False)
+    np.testing.assert_array_equal(found[row, :, query, key], table[:, bucket])
+
+
+def test_two_parts_are_attended_to_as_one():
+  """Keys and values side by side give what they give in one memory."""
+  module = attention.MultiHeadAttention(
+      num_heads=2, head_dim=4, emb_dim=8, dropout_rate=0.0, dtype=jnp.float32
+  )
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, 3, 8)).astype(np.float32)
+  other = rng.normal(size=(2, 7, 8)).astype(np.float32)
+  mask = rng.random((2, 1, 3, 7)) < 0.7
+  bias = rng.normal(size=(2, 3, 7)).astype(np.float32)
+
+  def memory(module, other):
+    return module.memory(other)
+
+  variables = module.init(
+      jax.random.key(0),
+      x,
+      attention.KeyValue(*[np.zeros((2, 2, 4, 7))] * 2),
+      mask,
+  )
+  params = variables['params']
+  params |= {
+      name: {'kernel': rng.normal(size=(8, 8)).astype(np.float32)}
+      for name in ('key', 'value')
+  }
+  whole = module.apply({'params': params}, other, method=memory)
+  expected = module.apply({'params': params}, x, whole, mask, bias)
+  parts = [
+      attention.Part(
+          attention.KeyValue(*(part[..., place] for part in whole)),
+          mask[..., place],
+          bias[None, ..., place],
+      )
+      for place in (slice(0, 3), slice(3, 7))
+  ]
+  found = module.apply({'params': params}, x, parts, method='over')
+  np.testing.assert_allclose(found, expected, atol=1e-5)
