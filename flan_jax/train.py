@@ -375,6 +375,7 @@ class _Run:
       self, mesh: 'jax.sharding.Mesh', start: int, started: float
   ) -> 'metrics_lib.Writer':
     """Opens the places that the run's numbers go to."""
+    from flan_jax.data import packing
     from flan_jax.models import flops
     from flan_jax.training import metrics
     from flan_jax.training import periods
@@ -401,10 +402,7 @@ class _Run:
         utilization=utilization.Utilization(
             flops=flops.training(settings.model, lengths),
             rows=settings.batch_size,
-            lengths={
-                'encoder': lengths['inputs'],
-                'decoder': lengths['targets'],
-            },
+            lengths=packing.FORMS[settings.model.row_format].positions(lengths),
             devices=mesh.local_devices,
             device_count=mesh.size,
         ),

@@ -41,6 +41,15 @@ class Form:
     """
     return sum(limits[side] for side in self.features[name])
 
+  def positions(self, limits: Mapping[str, int]) -> dict[str, int]:
+    """Returns how long rows are: of the 'decoder', and of an 'encoder'."""
+    end = '_segment_ids'
+    return {
+        name.removesuffix(end): self.length(name, limits)
+        for name in self.features
+        if name.endswith(end)
+    }
+
 
 _DECODER = (
     'decoder_input_tokens',

@@ -14,6 +14,9 @@ Counted as in appendix B of PaLM (arXiv 2204.02311), for the layers of T5 1.1:
     packed rows let a token attend to its own example alone is not used;
   - the logits, E V of a target token; looking up embeddings counts nothing, and
     norms, activations and softmax are left out.
+
+The inputs of a decoder-only model stand in the decoder's row and count as any
+token there: with logits, and with causal attention, even where it is not.
 """
 
 from collections.abc import Mapping
@@ -43,15 +46,43 @@ class TokenFlops:
 
 
 def training(
-    config: config_lib.EncoderDecoderConfig, lengths: Mapping[str, int]
+    config: config_lib.ModelConfig, lengths: Mapping[str, int]
 ) -> TokenFlops:
   """Returns what the forward and backward pass of a token cost.
 
   Args:
     config: The model.
-    lengths: Tokens in a row: 'inputs' and 'targets'. Attention's share grows
-      with them.
+    lengths: Tokens of 'inputs' and 'targets' in a row, or in its two parts.
+      Attention's share grows with them.
+
+  Raises:
+    TypeError: The model's family is not known here.
   """
+  if isinstance(config, config_lib.EncoderDecoderConfig):
+    return _encoder_decoder(config, lengths)
+  if isinstance(config, config_lib.DecoderConfig):
+    return _decoder_only(config, sum(lengths.values()))
+  raise TypeError(f'{type(config).__name__}: what it costs is not known.')
+
+
+def _decoder_only(config: config_lib.DecoderConfig, length: int) -> TokenFlops:
+  joined = config.num_heads * config.head_dim
+  mlp_kernels = len(config.mlp_activations) + 1
+  layer = (
+      4 * config.emb_dim * joined
+      + mlp_kernels * config.emb_dim * config.mlp_dim
+      + joined * length
+  )
+  return TokenFlops(
+      encoder=0.0,
+      decoder=_TRAINING
+      * (config.num_layers * layer + config.emb_dim * config.vocab_size),
+  )
+
+
+def _encoder_decoder(
+    config: config_lib.EncoderDecoderConfig, lengths: Mapping[str, int]
+) -> TokenFlops:
   joined = config.num_heads * config.head_dim
   kernel = config.emb_dim * joined
   mlp_kernels = len(config.mlp_activations) + 1

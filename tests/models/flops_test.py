@@ -1,5 +1,6 @@
 """The FLOPs of a model: the published sizes', and those that JAX would do."""
 
+from flan_jax.data import packing
 from flan_jax.models import config as model_config
 from flan_jax.models import flops
 from flan_jax.models import interface
@@ -57,6 +58,32 @@ def _products(jaxpr) -> int:
       if hasattr(inside, 'eqns'):
         count += times * _products(inside)
   return count
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [{}, {'mlp_activations': ('relu',)}, {'prefix_lm': True}],
+)
+def test_a_decoder_alone_has_the_products_of_its_forward_pass(changes):
+  config = model_config.DecoderConfig(
+      emb_dim=32,
+      num_heads=3,
+      head_dim=64,
+      num_layers=3,
+      mlp_dim=48,
+      vocab_size=256,
+      logits_via_embedding=True,
+      **changes,
+  )
+  lengths = {'inputs': 40, 'targets': 24}
+  model = interface.create(config)
+  rows = packing.empty(1, lengths, form=packing.ONE_SIDE)
+  jaxpr = jax.make_jaxpr(model.logits)(model.abstract_params(), rows)
+  masked = 3 * 3 * 64 * 64 * 64
+  found = flops.training(config, lengths)
+  assert found.encoder == 0
+  total = found.total(packing.ONE_SIDE.positions(lengths))
+  assert total == 3 * 2 * (_products(jaxpr.jaxpr) - masked)
 
 
 @pytest.mark.parametrize(
