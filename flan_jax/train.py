@@ -287,10 +287,15 @@ class _Run:
     from flan_jax.checkpoints import native
     from flan_jax.data import pipeline as pipeline_lib
     from flan_jax.training import loop
+    from flan_jax.training import memory
     from flan_jax.training import preemption
 
     settings = self._settings
+    train_step = None
     with contextlib.ExitStack() as stack:
+      stack.enter_context(
+          memory.explained(lambda: trainer.memory_table(train_step))
+      )
       watch = stack.enter_context(preemption.Watch())
       pipeline = stack.enter_context(contextlib.closing(self._pipeline()))
       checkpointer = stack.enter_context(

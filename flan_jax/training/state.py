@@ -79,12 +79,22 @@ def create(
 
 
 def with_params(
-    optimizer: optax.GradientTransformation, like: TrainState, params: Any
+    optimizer: optax.GradientTransformation,
+    like: TrainState,
+    params: Any,
+    step: int = 0,
 ) -> TrainState:
-  """Returns the state before the first step, from given parameters."""
+  """Returns the state after `step` with an optimizer that starts afresh.
+
+  Where the optimizer counts updates for its schedule (a field `count`), the
+  schedule is the one thing that goes on from `step`.
+  """
 
   def init(params: Any) -> TrainState:
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    kept = optimizer.init(params)
+    if hasattr(kept, 'count'):
+      kept = kept._replace(count=jnp.full((), step, jnp.int32))
+    return TrainState(jnp.full((), step, jnp.int32), params, kept)
 
   return jax.jit(init, out_shardings=shardings(like))(params)
 

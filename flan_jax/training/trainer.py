@@ -7,6 +7,7 @@ from flan_jax import partitioning
 from flan_jax.checkpoints import native
 from flan_jax.data import packing
 from flan_jax.models import interface
+from flan_jax.training import memory
 from flan_jax.training import parameter_table
 from flan_jax.training import settings as settings_lib
 from flan_jax.training import state as state_lib
@@ -103,9 +104,7 @@ class Trainer:
             ' them, and with an optimizer that starts afresh'
         ) from error
       params = checkpointer.restore_params(step, self._like.params)
-      optimizer = state_lib.with_params(
-          self._optimizer, self._like, params
-      ).optimizer
+      return state_lib.with_params(self._optimizer, self._like, params, step)
     count = jax.device_put(np.int32(step), self._like.step.sharding)
     return state_lib.TrainState(count, params, optimizer)
 
@@ -139,6 +138,15 @@ class Trainer:
     )
     with partitioning.use(self.mesh):  # Each thread has a mesh of its own.
       return jitted.lower(self._like, batch).compile()
+
+  def memory_table(self, compiled: Any | None) -> str:
+    """Returns what a device's memory is to hold, a line a kind.
+
+    Args:
+      compiled: What `compiled_step` returned, if it has.
+    """
+    needed = memory.sizes(self._like, compiled)
+    return memory.table(needed, self._settings, self.mesh)
 
   def eval_step(self) -> Any:
     """Returns the evaluation step, compiled when first called."""
