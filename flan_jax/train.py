@@ -356,7 +356,9 @@ class _Run:
       pipeline.set_state(position, other_data=going_on.other_settings)
       batches = feed.Feed(pipeline, trainer.mesh)
       try:
-        state = trainer.restored(checkpointer, step, going_on.other_optimizer)
+        state = trainer.restored(
+            checkpointer, step, going_on.other_optimizer, _say
+        )
       except BaseException:
         batches.close()
         raise

@@ -1,5 +1,6 @@
 """The jitted parts of a run, put together from its settings."""
 
+from collections.abc import Callable
 import functools
 from typing import Any
 
@@ -81,6 +82,7 @@ class Trainer:
       checkpointer: native.Checkpointer,
       step: int,
       reset_optimizer: bool = False,
+      say: Callable[[str], None] = print,
   ) -> state_lib.TrainState:
     """Returns the state after `step`.
 
@@ -88,7 +90,9 @@ class Trainer:
       checkpointer: The run's.
       step: One of its checkpoints.
       reset_optimizer: Whether to take the parameters alone where the checkpoint
-        is of another optimizer; this one then starts afresh.
+        is of another optimizer; this one then starts afresh, but for the
+        schedule.
+      say: Takes a line about that.
 
     Raises:
       UserError: The checkpoint is of another model or another optimizer.
@@ -103,6 +107,7 @@ class Trainer:
             f'{error}; the parameters fit: --reset_optimizer goes on with'
             ' them, and with an optimizer that starts afresh'
         ) from error
+      say(f'{error}: it starts afresh')
       params = checkpointer.restore_params(step, self._like.params)
       return state_lib.with_params(self._optimizer, self._like, params, step)
     count = jax.device_put(np.int32(step), self._like.step.sharding)
