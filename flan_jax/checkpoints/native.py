@@ -80,6 +80,8 @@ class Checkpointer:
     self._policy = retention.Policy(
         retention.Retention(newest=keep) if isinstance(keep, int) else keep
     )
+    if self._policy.retention.best:
+      self._policy.numbers.update(_numbers(self._directory))
     self._manager = ocp.CheckpointManager(
         self._directory,
         item_names=(_PARAMS, _OPTIMIZER, _POSITION),
@@ -408,6 +410,17 @@ def abstract_params(model: interface.Model, mesh: jax.sharding.Mesh) -> Any:
       abstract,
       partitioning.shardings(mesh, model.logical_axes(), abstract),
   )
+
+
+def _numbers(directory: pathlib.Path) -> dict[int, Mapping[str, float]]:
+  """Returns the numbers that each checkpoint was saved with."""
+  found = {}
+  for step in runs.steps(directory):
+    # A broken one is none of the best; who reads it will say so.
+    with contextlib.suppress(OSError, ValueError):
+      saved = integrity.read_position(runs.step_path(directory, step))
+      found[step] = saved.get('numbers', {})
+  return found
 
 
 @contextlib.contextmanager

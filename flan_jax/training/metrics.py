@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 METRICS_FILE = 'metrics.jsonl'
 TENSORBOARD_DIR = 'tensorboard'
+_BLOCK = 1 << 16  # Bytes; some hundred lines.
 # A share of a period's time that is worth a word on the terminal.
 _MUCH_WAITING = 0.2
 
@@ -43,13 +44,38 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def truncate(path: pathlib.Path, last_step: int) -> None:
-  """Drops the lines after `last_step`: a restored run does them again."""
+  """Drops the lines after `last_step`: a restored run does them again.
+
+  The file is read from its end, so that a long run goes on as fast as a short
+  one. A line that was cut short is dropped, too.
+  """
   if not path.is_file():
     return
-  kept = [record for record in read(path) if record['step'] <= last_step]
-  temporary = path.with_name(f'.{path.name}.tmp')
-  temporary.write_text(''.join(json.dumps(r) + '\n' for r in kept))
-  os.replace(temporary, path)
+  with open(path, 'r+b') as file:
+    size = file.seek(0, os.SEEK_END)
+    block = _BLOCK
+    while True:
+      begin = max(size - block, 0)
+      file.seek(begin)
+      lines = file.read().splitlines(keepends=True)
+      end = size
+      for line in reversed(lines[1:] if begin else lines):
+        if _is_kept(line, last_step):
+          file.truncate(end)
+          return
+        end -= len(line)
+      if not begin:
+        file.truncate(0)
+        return
+      block *= 8
+
+
+def _is_kept(line: bytes, last_step: int) -> bool:
+  """Whether a line is whole, and of `last_step` or before."""
+  try:
+    return line.endswith(b'\n') and json.loads(line)['step'] <= last_step
+  except (ValueError, TypeError, KeyError):
+    return False
 
 
 def per_token(

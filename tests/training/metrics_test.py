@@ -243,3 +243,15 @@ def test_a_full_disk_is_one_line(tmp_path):
     pytest.skip('/dev/full is not here')
   with pytest.raises(errors.UserError, match='No space left on device'):
     writer.write(1, _record(1))
+
+
+@pytest.mark.parametrize('block', [1, 40, 1 << 16])
+@pytest.mark.parametrize('last', [0, 1, 17, 39, 40, 99])
+def test_lines_are_dropped_from_the_end(tmp_path, monkeypatch, block, last):
+  monkeypatch.setattr(metrics, '_BLOCK', block)
+  path = tmp_path / 'metrics.jsonl'
+  lines = [json.dumps({'step': step}) + '\n' for step in range(1, 41)]
+  # What a kill, and what a lost disk block leave at the end.
+  path.write_text(''.join(lines) + '\0\0\0\n' + '{"step": 41, "lo')
+  metrics.truncate(path, last)
+  assert path.read_text() == ''.join(lines[:last])
