@@ -1,0 +1,137 @@
+"""Two hosts stop after the same step, and pass over the same checkpoint."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+from flan_jax.checkpoints import runs
+from flan_jax.training import metrics
+import pytest
+
+_SCRIPT = """
+import os, sys, time
+import jax
+address, index, *arguments = sys.argv[1:]
+jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+jax.distributed.initialize(address, 2, int(index))
+from flan_jax import cli
+from flan_jax.training import metrics
+write = metrics.Writer.write
+def slowly(self, step, record):
+  write(self, step, record)
+  print('step', step, file=sys.stderr, flush=True)
+  time.sleep(float(os.environ['PAUSE']))
+metrics.Writer.write = slowly
+sys.exit(cli.main(['train', *arguments]))
+"""
+_DATASET = """\
+version: 1
+cluster: arithmetic
+source: {jsonl: sums.jsonl}
+splits: {train: train}
+fields: {question: question, answer: answer}
+metrics: [exact_match]
+templates:
+- {name: plain, inputs: "{question} =", targets: "{answer}"}
+"""
+_RUN = """\
+include 'gin/runs/train.gin'
+include 'gin/models/t5_1_1/t5_1_1.gin'
+include 'gin/optimizers/adafactor.gin'
+include 'gin/meshes/fsdp.gin'
+MIXTURE_OR_TASK_NAME = 'sums'
+TASK_FEATURE_LENGTHS = {'inputs': 16, 'targets': 8}
+VOCABULARY = 'bytes'
+BATCH_SIZE = 4
+EVAL_PERIOD = 0
+CHECKPOINT_PERIOD = 3
+TRAIN_STEPS = 40
+EncoderDecoderConfig.vocab_size = 384
+EncoderDecoderConfig.emb_dim = 16
+EncoderDecoderConfig.head_dim = 8
+EncoderDecoderConfig.mlp_dim = 32
+EncoderDecoderConfig.num_decoder_layers = 1
+EncoderDecoderConfig.num_encoder_layers = 1
+EncoderDecoderConfig.num_heads = 2
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+  """Starts two hosts with two devices each."""
+  (tmp_path / 'sums.yaml').write_text(_DATASET)
+  (tmp_path / 'sums.jsonl').write_text(
+      ''.join(
+          json.dumps({'question': f'{a}+{b}', 'answer': f'{a + b}'}) + '\n'
+          for a in range(9)
+          for b in range(9)
+      )
+  )
+  (tmp_path / 'run.gin').write_text(_RUN)
+  started = []
+
+  def begin(pause: float) -> list[subprocess.Popen]:
+    with socket.socket() as free:
+      free.bind(('localhost', 0))
+      address = f'localhost:{free.getsockname()[1]}'
+    arguments = [
+        f'--gin_file={tmp_path / "run.gin"}',
+        f'--gin.MODEL_DIR={tmp_path / "run"}',
+        f'--mixtures={tmp_path / "sums.yaml"}',
+        f'--cache_dir={tmp_path / "cache"}',
+    ]
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, '-c', _SCRIPT, address, str(index), *arguments],
+            stderr=subprocess.PIPE,
+            env=os.environ
+            | {
+                'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+                'PAUSE': str(pause),
+            },
+            text=True,
+        )
+        for index in range(2)
+    ]
+    started.extend(hosts)
+    return hosts
+
+  yield begin
+  for process in started:
+    process.kill()  # Nothing, where it has ended.
+
+
+@pytest.mark.parametrize(
+    ('number', 'asked'), [(signal.SIGTERM, 1), (signal.SIGINT, 0)]
+)
+def test_one_signal_stops_both_and_a_broken_checkpoint_is_passed_over(
+    start, tmp_path, number, asked
+):
+  hosts = start(0.2)
+  for line in hosts[asked].stderr:
+    if line == 'step 4\n':
+      break
+  hosts[asked].send_signal(number)
+  errors = [host.communicate(timeout=200)[1] for host in hosts]
+  assert [host.returncode for host in hosts] == [0, 0], errors
+  stops = [re.findall(r'saved step (\d+) of 40', error) for error in errors]
+  last = runs.steps(tmp_path / 'run')[-1]
+  assert 4 < last < 40
+  assert stops == [[str(last)], [str(last)]]
+  # Both go on together from the one before.
+  for path in (tmp_path / 'run' / f'checkpoint_{last}').glob('params/d/*'):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  before = runs.steps(tmp_path / 'run')[-2]
+  hosts = start(0)
+  errors = [host.communicate(timeout=200)[1] for host in hosts]
+  assert [host.returncode for host in hosts] == [0, 0], errors
+  for error in errors:
+    assert f'going on from {tmp_path}/run/checkpoint_{before}\n' in error
+  assert errors[0].count('warning: ') == 1 and 'warning: ' not in errors[1]
+  assert (tmp_path / 'run' / f'broken_checkpoint_{last}').is_dir()
+  records = metrics.read(tmp_path / 'run' / 'metrics.jsonl')
+  assert [r['step'] for r in records] == list(range(1, 41))
