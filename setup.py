@@ -34,6 +34,7 @@ setuptools.setup(
     package_data={
         'flan_jax': ['py.typed'],
         'flan_jax.evaluation.report': ['*.html', '*.css', '*.js'],
+        'flan_jax.training.comparison': ['*.html', '*.css', '*.js'],
         '': ['*.gin', '*.yaml', '*.model'],
     },
 )

@@ -247,6 +247,28 @@ def _eval(commands) -> None:
   parser.set_defaults(run='flan_jax.evaluate:main')
 
 
+def _compare(commands) -> None:
+  parser = commands.add_parser(
+      'compare',
+      help='show the curves of several runs side by side',
+      description=(
+          'Prints the last loss, validation loss, steps and speed of runs, and'
+          ' which settings\ndiffer; writes one HTML file with their curves.'
+          ' Runs may still be going on.'
+      ),
+  )
+  parser.add_argument(
+      'runs', nargs='+', metavar='RUN', help="a run's folder, its MODEL_DIR"
+  )
+  parser.add_argument(
+      '--output',
+      default='compare.html',
+      metavar='FILE',
+      help='where the curves go (default: %(default)s)',
+  )
+  parser.set_defaults(run='flan_jax.compare:main')
+
+
 def _tasks(commands) -> None:
   parser = commands.add_parser(
       'tasks',
@@ -455,6 +477,7 @@ def parser() -> argparse.ArgumentParser:
       _train,
       _infer,
       _eval,
+      _compare,
       _tasks,
       _show,
       _mixture,

@@ -16,7 +16,7 @@ LAYERS = (
         'evaluate',
         'browse',
         'checking',
-        'composition',
+        'compare',
         'composition',
         'documenting',
         'preparation',
@@ -144,7 +144,15 @@ def test_data_folders_hold_no_python(root):
 
 @pytest.mark.parametrize(
     'module',
-    ['cli', 'browse', 'train', 'predict', 'evaluate', 'configuration'],
+    [
+        'cli',
+        'browse',
+        'compare',
+        'train',
+        'predict',
+        'evaluate',
+        'configuration',
+    ],
 )
 def test_nothing_slow_is_imported_at_the_top(module):
   code = (

@@ -1,0 +1,1 @@
+"""Several runs side by side: their numbers, what differs, and their curves."""
