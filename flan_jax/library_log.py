@@ -14,7 +14,6 @@ import subprocess
 import sys
 from typing import Any, TextIO
 
-FILE = 'libraries.log'
 _STDERR = 2
 _PACKAGE = str(pathlib.Path(__file__).resolve().parent)
 _RELAY = pathlib.Path(__file__).with_name('relay.py')
@@ -73,9 +72,21 @@ class LibraryLog:
     os.close(self._pipe)
     os.close(self._terminal)
 
-  def keep(self, path: str | os.PathLike[str]) -> None:
-    """Names the file that messages are added to, also those there were."""
-    self._order(f'keep {os.fspath(path)}')
+  def keep(self, folder: str | os.PathLike[str], host: int = 0) -> None:
+    """Names where messages are added to, also those there were.
+
+    Args:
+      folder: It is made if need be. The file in it is libraries.log, or
+        libraries_<host>.log for other hosts than the first one.
+      host: The number of this host.
+    """
+    name = f'libraries_{host}.log' if host else 'libraries.log'
+    path = pathlib.Path(folder) / name
+    try:
+      path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+      pass  # The relay says so: it cannot write the file either.
+    self._order(f'keep {path}')
 
   def _order(self, order: str) -> None:
     try:

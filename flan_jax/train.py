@@ -274,9 +274,9 @@ class _Run:
           mesh,
           members=len(self._mixture.members),
       )
+      log.keep(self._directory, jax.process_index())
       if jax.process_index() == 0:
         self._write_run(trainer)
-        log.keep(self._directory / library_log.FILE)
         _say(f'{self._summary(trainer.model)}; {_mesh_line(mesh)}')
       return self._loop(trainer, going_on, started)
 

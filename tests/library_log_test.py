@@ -45,7 +45,7 @@ def test_libraries_go_to_the_file_and_we_to_the_terminal(tmp_path):
       """
 with library_log.LibraryLog() as log:
   noise('before')
-  log.keep('libraries.log')
+  log.keep('run')
   noise('after')
   print('ours', file=sys.stderr)
   os.write(library_log.terminal(), b'from a handler\\n')
@@ -54,7 +54,7 @@ noise('outside')
       tmp_path,
   )
   assert done.returncode == 0
-  kept = (tmp_path / 'libraries.log').read_text()
+  kept = (tmp_path / 'run' / 'libraries.log').read_text()
   for source in SOURCES:
     assert f'before from {source}' in kept
     assert f'after from {source}' in kept
@@ -73,13 +73,13 @@ def test_our_own_warnings_are_shown(tmp_path):
 path = os.path.join(os.path.dirname(library_log.__file__), 'data', 'rows.py')
 code = "from absl import logging; logging.warning('3 rows are broken')"
 with library_log.LibraryLog() as log:
-  log.keep('libraries.log')
+  log.keep('run')
   exec(compile(code, path, 'exec'))
 """,
       tmp_path,
   )
   assert done.stderr == 'flan-jax: 3 rows are broken\n'
-  assert not (tmp_path / 'libraries.log').read_text()
+  assert not (tmp_path / 'run' / 'libraries.log').read_text()
 
 
 def test_without_a_file_nothing_is_left_or_shown(tmp_path):
@@ -101,7 +101,7 @@ def test_a_crash_shows_the_last_lines(tmp_path):
   done = _run(
       """
 log = library_log.LibraryLog().__enter__()
-log.keep('libraries.log')
+log.keep('run')
 noise('long before')
 for i in range(30):
   os.write(2, f'line {i}\\n'.encode())
@@ -114,11 +114,13 @@ os.abort()
   head, *lines = done.stderr.splitlines()
   assert head == (
       'flan-jax: the process was killed, or has crashed; the last lines of'
-      ' libraries.log:'
+      ' run/libraries.log:'
   )
   assert lines[-1] == 'F0000 client.h:80] the coordinator is gone'
   assert len(lines) == 20 and 'long before' not in done.stderr
-  assert 'long before from C' in (tmp_path / 'libraries.log').read_text()
+  assert (
+      'long before from C' in (tmp_path / 'run' / 'libraries.log').read_text()
+  )
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -127,7 +129,7 @@ def test_signals_to_all_of_a_group_do_not_end_the_relay(tmp_path, number):
 import signal, time
 signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 with library_log.LibraryLog() as log:
-  log.keep('libraries.log')
+  log.keep('run')
   print('ready', flush=True)
   try:
     time.sleep(60)
@@ -148,20 +150,21 @@ with library_log.LibraryLog() as log:
   os.killpg(process.pid, number)
   _, shown = process.communicate(timeout=30)
   assert process.returncode == 0 and not shown
-  assert 'stopping from C' in (tmp_path / 'libraries.log').read_text()
+  assert 'stopping from C' in (tmp_path / 'run' / 'libraries.log').read_text()
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path):
   done = _run(
       """
 with library_log.LibraryLog() as log:
-  log.keep('no/such/folder.log')
+  open('file', 'w').close()
+  log.keep('file/run', 3)
   noise('lost')
 """,
       tmp_path,
   )
   assert done.returncode == 0
   assert done.stderr == (
-      'flan-jax: no/such/folder.log: cannot be written (No such file or'
-      ' directory); messages of libraries are lost\n'
+      'flan-jax: file/run/libraries_3.log: cannot be written (Not a directory);'
+      ' messages of libraries are lost\n'
   )
