@@ -60,6 +60,8 @@ class Eval:
       run's.
     normalisation: 'sum': options compare by log-likelihood. 'mean': by
       log-likelihood per token.
+    use_ema: Whether to take the moving average of the parameters, which a run
+      with EMA_DECAY keeps.
     mesh: The devices.
   """
 
@@ -75,12 +77,14 @@ class Eval:
   task_feature_lengths: dict[str, int] | None = None
   few_shot_layout: few_shot.Layout | None = None
   normalisation: Literal['sum', 'mean'] = 'sum'
+  use_ema: bool = False
   mesh: partitioning.MeshConfig = partitioning.MeshConfig()
 
   def __post_init__(self):
     configuration.text('CHECKPOINT_PATH', self.checkpoint_path)
     configuration.text('EVAL_OUTPUT_DIR', self.output_dir)
     configuration.text('SPLIT', self.split)
+    configuration.instance('USE_EMA', self.use_ema, bool)
     configuration.text('TEMPLATES', self.templates)
     plan.check_selection(self.templates)
     for name, value in (
@@ -310,15 +314,19 @@ class _Models:
     directory, step = runs.locate(path)
     before = self._loaded
     self.systems[system] = {'checkpoint': str(path), 'step': step}
+    # An untuned model may have no average, and is its own.
+    use_ema = self._settings.use_ema and system == 'tuned'
+    if use_ema:
+      self.systems[system]['use_ema'] = True
     if before and before.run == runs.read(directory):
       self._predictor.params = None  # Two models may not fit.
       self._predictor.params = native.load_params(
-          path, before.model, self._mesh
+          path, before.model, self._mesh, use_ema
       )
       self._predictor.cut_inputs = 0
       return
     self._predictor = self._loaded = before = None
-    loaded = native.load_model(path, mesh=self._mesh)
+    loaded = native.load_model(path, mesh=self._mesh, use_ema=use_ema)
     self._predictor = predictor.Predictor(
         loaded.model,
         loaded.params,

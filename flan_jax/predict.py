@@ -53,6 +53,8 @@ class Infer:
       run's.
     normalisation: 'sum': options compare by log-likelihood. 'mean': by
       log-likelihood per token.
+    use_ema: Whether to take the moving average of the parameters, which a run
+      with EMA_DECAY keeps.
     model: The model; by default the checkpoint's own.
     mesh: The devices.
   """
@@ -66,6 +68,7 @@ class Infer:
   task_feature_lengths: dict[str, int] | None = None
   few_shot_layout: few_shot.Layout | None = None
   normalisation: Literal['sum', 'mean'] = 'sum'
+  use_ema: bool = False
   model: model_config.ModelConfig | None = None
   mesh: partitioning.MeshConfig = partitioning.MeshConfig()
 
@@ -74,6 +77,7 @@ class Infer:
     configuration.text('INFER_OUTPUT_DIR', self.output_dir)
     configuration.text('MIXTURE_OR_TASK_NAME', self.mixture_or_task_name)
     configuration.text('SPLIT', self.split)
+    configuration.instance('USE_EMA', self.use_ema, bool)
     configuration.whole_number('BATCH_SIZE', self.batch_size, 1)
     if self.max_examples is not None:
       configuration.whole_number('MAX_EXAMPLES', self.max_examples, 1)
@@ -210,7 +214,10 @@ class _Run:
     settings = self.settings
     mesh = partitioning.make_mesh(settings.mesh)
     loaded = native.load_model(
-        self.checkpoint, mesh=mesh, model_config=settings.model
+        self.checkpoint,
+        mesh=mesh,
+        model_config=settings.model,
+        use_ema=settings.use_ema,
     )
     return predictor_lib.Predictor(
         loaded.model,

@@ -99,10 +99,10 @@ def load(
   """
   for configurable in (
       *model_config.FAMILIES,
-      optimizers.Adafactor,
+      *optimizers.ALL,
+      optimizers.ParameterGroup,
       partitioning.MeshConfig,
-      schedules.Constant,
-      schedules.Rsqrt,
+      *schedules.ALL,
   ):
     configuration.register(configurable)
   configuration.register(few_shot.Layout, 'FewShotLayout')

@@ -1,5 +1,6 @@
 """Every gin file that is shipped loads, and says what it should."""
 
+import json
 import pathlib
 
 from flan_jax import configuration
@@ -9,7 +10,9 @@ from flan_jax import partitioning
 from flan_jax import predict
 from flan_jax import train
 from flan_jax.data import few_shot
+from flan_jax.training import optimizers
 from flan_jax.training import schedules
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -91,11 +94,59 @@ def test_an_optimizer_goes_with_a_run(tmp_path, optimizer):
   settings = _load(
       tmp_path, 'LEARNING_RATE=0.5', 'WARMUP_STEPS=4', optimizer=optimizer
   )
+  constant = schedules.Constant(value=0.5, warmup_steps=4)
+  other = {'adafactor_rsqrt': schedules.Rsqrt(base=0.5, warmup_steps=4)}
+  assert settings.schedule == other.get(optimizer, constant)
+  kinds = {kind.__name__.lower(): kind for kind in optimizers.ALL}
+  assert type(settings.optimizer) is kinds[optimizer.split('_')[0]]
+
+
+@pytest.mark.parametrize('optimizer', _names('optimizers'))
+def test_what_all_optimizers_can_do_has_macros(tmp_path, optimizer):
+  settings = _load(
+      tmp_path,
+      'WEIGHT_DECAY=0.3',
+      'CLIP_NORM=2.0',
+      'EMA_DECAY=0.9',
+      'PARAMETER_GROUPS=(@frozen/ParameterGroup(), @slow/ParameterGroup())',
+      'frozen/ParameterGroup.pattern=encoder/.*',
+      'frozen/ParameterGroup.frozen=True',
+      'slow/ParameterGroup.pattern=.*/layers_[01]/.*',
+      'slow/ParameterGroup.rate_factor=0.1',
+      'slow/ParameterGroup.schedule=@Constant()',
+      optimizer=optimizer,
+  )
+  made = settings.optimizer
+  assert (made.weight_decay, made.clip_norm, made.ema_decay) == (0.3, 2, 0.9)
+  if optimizer != 'adafactor_rsqrt':
+    assert made.groups[1].schedule == settings.schedule
+  assert made.groups[0] == optimizers.ParameterGroup(
+      pattern='encoder/.*', frozen=True
+  )
+  assert made.groups[1].rate_factor == 0.1
+  # Fit for run.json, where changes are looked for.
+  named = json.loads(json.dumps(settings.by_name()))
+  assert named['OPTIMIZER.groups'][0]['pattern'] == 'encoder/.*'
+
+
+@pytest.mark.parametrize('schedule', _names('schedules'))
+def test_a_schedule_goes_with_any_optimizer(tmp_path, schedule):
+  path = tmp_path / 'run.gin'
+  text = RUN.format(model='mini', optimizer='adamw', mesh='data')
+  path.write_text(text + f"include 'gin/schedules/{schedule}.gin'\n")
+  flags = ['MODEL_DIR=x', 'LEARNING_RATE=0.5', 'WARMUP_STEPS=4']
+  loaded = train.load([str(path)], flags, [])
+  rates = [float(loaded.settings.schedule(step)) for step in (0, 2, 4, 7)]
   wanted = {
-      'adafactor': schedules.Constant(value=0.5, warmup_steps=4),
-      'adafactor_rsqrt': schedules.Rsqrt(base=0.5, warmup_steps=4),
+      'cosine': [0, 0.25, 0.5, 0],
+      'factors': [1e-8, 0.125, 0.25, 0.5 / 7**0.5],
   }
-  assert settings.schedule == wanted[optimizer]
+  np.testing.assert_allclose(rates, wanted[schedule], atol=1e-6)
+  # And what the run writes down is the same configuration.
+  saved = tmp_path / 'config.gin'
+  saved.write_text(loaded.text)
+  again = train.load([str(saved)], [], []).settings
+  assert again.by_name() == loaded.settings.by_name()
 
 
 @pytest.mark.parametrize('mesh', _names('meshes'))

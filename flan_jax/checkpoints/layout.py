@@ -11,6 +11,9 @@ from typing import Any
 from flan_jax.models import naming
 import jax
 
+# The branch of an optimizer's state that averages the parameters.
+AVERAGE = 'average'
+
 
 def flatten(tree: Any) -> dict[str, Any]:
   """Returns the arrays of a tree by name.
@@ -22,7 +25,7 @@ def flatten(tree: Any) -> dict[str, Any]:
 
   Returns:
     Names such as 'encoder/layers_0/mlp/wo/kernel'. In an optimizer's state the
-    way to the branch stands before: '0/v_row/encoder/layers_0/...'.
+    way to the branch stands before: 'moments/v_row/encoder/layers_0/...'.
   """
   return naming.unstack(_nested(tree))
 

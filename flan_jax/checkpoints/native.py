@@ -351,6 +351,7 @@ def load_model(
     path: str | os.PathLike[str],
     mesh: jax.sharding.Mesh | None = None,
     model_config: model_configs.ModelConfig | None = None,
+    use_ema: bool = False,
 ) -> Loaded:
   """Loads a model from a run.
 
@@ -358,11 +359,12 @@ def load_model(
     path: A MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_<step>.
     mesh: Where the parameters go; by default all devices, along 'data'.
     model_config: The model that is expected; by default the run's own.
+    use_ema: Whether to take the moving average of the parameters.
 
   Raises:
-    UserError: There is no such checkpoint (those that exist are named), or it
-      belongs to another model than `model_config` (the first parameter that
-      differs is named, with both shapes).
+    UserError: There is no such checkpoint (those that exist are named), it
+      keeps no average, or it belongs to another model than `model_config` (the
+      first parameter that differs is named, with both shapes).
   """
   directory, step = runs.locate(path)
   run = runs.read(directory)
@@ -371,7 +373,7 @@ def load_model(
   mesh = mesh or partitioning.make_mesh()
   return Loaded(
       model=model,
-      params=load_params(path, model, mesh),
+      params=load_params(path, model, mesh, use_ema),
       vocabulary=runs.read_vocabulary(directory),
       lengths=dict(run['lengths']),
       run=run,
@@ -383,17 +385,44 @@ def load_params(
     path: str | os.PathLike[str],
     model: interface.Model,
     mesh: jax.sharding.Mesh,
+    use_ema: bool = False,
 ) -> Any:
   """Loads a checkpoint's parameters into `model`'s tree, sharded over `mesh`.
+
+  Args:
+    path: As for `load_model`.
+    model: The model.
+    mesh: Where they go.
+    use_ema: Whether to take the average of those that have one; those that
+      were frozen have none, and need none.
 
   Raises:
     UserError: As `load_model`.
   """
   directory, step = runs.locate(path)
-  saved = runs.step_path(directory, step) / _PARAMS
+  folder = runs.step_path(directory, step)
   like = abstract_params(model, mesh)
-  reading.check(saved, like)
-  return reading.restore(saved, like)
+  reading.check(folder / _PARAMS, like)
+  if not use_ema:
+    return reading.restore(folder / _PARAMS, like)
+  saved = reading.names(folder / _OPTIMIZER)
+  wanted = layout.flatten(like)
+  averaged = {
+      f'{layout.AVERAGE}/{name}': leaf
+      for name, leaf in wanted.items()
+      if f'{layout.AVERAGE}/{name}' in saved
+  }
+  if not averaged:
+    raise errors.UserError(
+        f'{folder}: keeps no average of the parameters: it was trained without'
+        ' EMA_DECAY'
+    )
+  flat = reading.restore_named(folder / _OPTIMIZER, averaged)
+  flat = {name.split('/', 1)[1]: array for name, array in flat.items()}
+  rest = {name: leaf for name, leaf in wanted.items() if name not in flat}
+  if rest:
+    flat |= reading.restore_named(folder / _PARAMS, rest)
+  return reading.stacked(flat, like)
 
 
 def abstract_params(model: interface.Model, mesh: jax.sharding.Mesh) -> Any:

@@ -70,15 +70,7 @@ def check(
     UserError: `other`, which names the first array that does not fit; or
       `Unreadable`.
   """
-  with readable(path):
-    handler = ocp.PyTreeCheckpointHandler()
-    saved = {
-        name: tuple(leaf.shape)
-        for name, leaf in naming.flatten(
-            handler.metadata(path.absolute()).tree
-        ).items()
-    }
-  differing = _difference(saved, layout.flatten(tree), other.whose)
+  differing = _difference(names(path), layout.flatten(tree), other.whose)
   if differing is not None:
     raise other(f'{path}: belongs to another {other.whose}: {differing}')
 
@@ -93,20 +85,49 @@ def restore(path: pathlib.Path, tree: Any) -> Any:
   Raises:
     Unreadable: It is broken.
   """
-  nested = naming.unflatten(layout.flatten(tree))
+  return stacked(restore_named(path, layout.flatten(tree)), tree)
+
+
+def names(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
+  """Returns the shapes of an item's arrays by name.
+
+  Raises:
+    Unreadable: It is broken.
+  """
+  with readable(path):
+    handler = ocp.PyTreeCheckpointHandler()
+    saved = naming.flatten(handler.metadata(path.absolute()).tree)
+    return {name: tuple(leaf.shape) for name, leaf in saved.items()}
+
+
+def restore_named(
+    path: pathlib.Path, wanted: Mapping[str, jax.ShapeDtypeStruct]
+) -> dict[str, jax.Array]:
+  """Reads some arrays of an item, which it has, by their names.
+
+  Raises:
+    Unreadable: It is broken.
+  """
+  nested = naming.unflatten(wanted)
   with readable(path):
     read = ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
         path.absolute(),
         args=ocp.args.PyTreeRestore(
             item=nested,
             restore_args=ocp.checkpoint_utils.construct_restore_args(nested),
+            partial_restore=True,
         ),
     )
+  return naming.flatten(read)
+
+
+def stacked(flat: Mapping[str, jax.Array], tree: Any) -> Any:
+  """Returns `tree` of the arrays of these names, sharded as it says."""
   stack = jax.jit(
       lambda flat: layout.unflatten(flat, tree),
       out_shardings=jax.tree.map(lambda leaf: leaf.sharding, tree),
   )
-  return stack(naming.flatten(read))
+  return stack(flat)
 
 
 def _difference(

@@ -40,6 +40,15 @@ def is_stacked(name: str) -> bool:
   return STACK in name.split('/')
 
 
+def layer_names(name: str, count: int) -> tuple[str, ...]:
+  """Returns T5X's names of the layers of a stack, from the stack's name."""
+  parts = name.split('/')
+  return tuple(
+      '/'.join(f'{STACK}_{layer}' if p == STACK else p for p in parts)
+      for layer in range(count)
+  )
+
+
 def unstack(params: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the per-layer arrays under T5X's names.
 
@@ -52,8 +61,8 @@ def unstack(params: Mapping[str, Any]) -> dict[str, Any]:
     if not is_stacked(name):
       flat[name] = leaf
       continue
-    for layer in range(leaf.shape[0]):
-      flat[_layer_name(name, layer)] = _layer_of(leaf, layer)
+    for layer, layer_name in enumerate(layer_names(name, leaf.shape[0])):
+      flat[layer_name] = _layer_of(leaf, layer)
   return flat
 
 
@@ -86,17 +95,11 @@ def stack(flat: Mapping[str, Any], abstract: Mapping[str, Any]) -> Any:
   for name, leaf in flatten(abstract).items():
     if is_stacked(name):
       stacked[name] = _stack(
-          [flat[_layer_name(name, i)] for i in range(leaf.shape[0])]
+          [flat[n] for n in layer_names(name, leaf.shape[0])]
       )
     else:
       stacked[name] = flat[name]
   return unflatten(stacked)
-
-
-def _layer_name(name: str, layer: int) -> str:
-  return '/'.join(
-      f'{STACK}_{layer}' if part == STACK else part for part in name.split('/')
-  )
 
 
 def _layer_of(leaf: Any, layer: int) -> Any:

@@ -9,6 +9,7 @@ from flan_jax import partitioning
 from flan_jax.checkpoints import native
 from flan_jax.training import feed
 from flan_jax.training import metrics as metrics_lib
+from flan_jax.training import optimizers
 from flan_jax.training import preemption
 from flan_jax.training import state as state_lib
 from flan_jax.training import step as step_lib
@@ -104,7 +105,7 @@ def train(
       pending = None
       with jax.transfer_guard('allow'):
         if evaluate is not None and evaluates:
-          record |= evaluate(state.params)
+          record |= _evaluated(evaluate, state)
         # Before a checkpoint is there, its steps' records are.
         writer.write(step, record)
         if stops or config.saves(step):
@@ -119,6 +120,20 @@ def train(
       clock.restart()
   checkpointer.wait()
   return step
+
+
+def _evaluated(
+    evaluate: Evaluate, state: state_lib.TrainState
+) -> dict[str, float]:
+  """Returns the numbers of the parameters, and of their average if any."""
+  numbers = evaluate(state.params)
+  average = optimizers.averaged(state.optimizer, state.params)
+  if average is None:
+    return numbers
+  return numbers | {
+      name.replace('eval/', 'eval/ema_'): value
+      for name, value in evaluate(average).items()
+  }
 
 
 def _seconds(call: Callable[..., None], *args: Any) -> float:

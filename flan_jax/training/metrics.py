@@ -98,7 +98,7 @@ def per_token(
       'learning_rate': float(metrics.learning_rate),
       'gradient_norm': float(metrics.gradient_norm),
       'tokens': tokens,
-      'target_tokens': int(metrics.weight),
+      'target_tokens': int(metrics.target_tokens),
       'seconds': round(seconds, 6),
       'tokens_per_second': round(tokens / seconds, 1),
       'data_wait': round(min(waited / seconds, 1.0), 4),

@@ -13,7 +13,11 @@ from flan_jax.models import config as model_config
 from flan_jax.training import optimizers
 from flan_jax.training import schedules
 
-_NORMALIZERS = ('NUM_REAL_TARGET_TOKENS', 'NUM_TOTAL_TARGET_TOKENS')
+_NORMALIZERS = (
+    'NUM_REAL_TARGET_TOKENS',
+    'NUM_TOTAL_TARGET_TOKENS',
+    'AVERAGE_PER_SEQUENCE',
+)
 # A run may go on with other values of these: no step depends on them.
 _FREE = {
     'MODEL_DIR',
@@ -61,7 +65,8 @@ class Train:
     z_loss: The coefficient of the squared log normaliser of the logits.
     label_smoothing: Probability mass taken from the target.
     loss_normalizing_factor: 'NUM_REAL_TARGET_TOKENS', 'NUM_TOTAL_TARGET_TOKENS'
-      (padding counted too), a number, or None for the plain sum.
+      (padding counted too), 'AVERAGE_PER_SEQUENCE' (each example's mean counts
+      once), a number, or None for the plain sum.
     eval_period: Steps between evaluations; 0 for none.
     eval_steps: At most so many batches of the validation mixture.
     checkpoint_period: Steps between checkpoints; 0 for the last step alone.
@@ -83,7 +88,7 @@ class Train:
   task_feature_lengths: Mapping[str, int]
   vocabulary: str
   model: model_config.ModelConfig
-  optimizer: optimizers.Adafactor
+  optimizer: optimizers.Optimizer
   schedule: schedules.Schedule
   mesh: partitioning.MeshConfig = partitioning.MeshConfig()
   train_steps: int

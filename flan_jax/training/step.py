@@ -2,22 +2,20 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 from flan_jax import partitioning
 from flan_jax.data import packing
 from flan_jax.models import interface
 from flan_jax.models import losses
+from flan_jax.training import normalizing
 from flan_jax.training import state as state_lib
 import jax
 import jax.numpy as jnp
 import optax
 
 Batch = Mapping[str, jax.Array]
-
-# T5X's names (`t5x.losses.SpecialLossNormalizingFactor`).
-NUM_REAL_TARGET_TOKENS = 'NUM_REAL_TARGET_TOKENS'
-NUM_TOTAL_TARGET_TOKENS = 'NUM_TOTAL_TARGET_TOKENS'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,20 +27,23 @@ class StepConfig:
     z_loss: The coefficient of the squared log normaliser.
     label_smoothing: Probability mass taken from the target.
     loss_normalizing_factor: What the summed loss is divided by before the
-      gradient is taken: 'NUM_REAL_TARGET_TOKENS' (the weights of all target
-      tokens of the global batch), 'NUM_TOTAL_TARGET_TOKENS' (padding counted
-      too), a number, or None (nothing: the sum itself).
+      gradient is taken; see `normalizing.apply`.
     num_microbatches: The rows go through in so many equal parts, one after the
       other; sums are of all parts, so results differ by rounding alone.
     members: How many members the mixture has, for sums of each; 0 for none.
+    skip_non_finite: Whether a step whose loss or gradient is not finite leaves
+      parameters and optimizer as they are, and only counts.
   """
 
   seed: int
   z_loss: float = 1e-4
   label_smoothing: float = 0.0
-  loss_normalizing_factor: float | str | None = NUM_REAL_TARGET_TOKENS
+  loss_normalizing_factor: float | str | None = (
+      normalizing.NUM_REAL_TARGET_TOKENS
+  )
   num_microbatches: int = 1
   members: int = 0
+  skip_non_finite: bool = False
 
 
 class MemberSums(NamedTuple):
@@ -64,11 +65,14 @@ class StepMetrics(NamedTuple):
   Attributes:
     loss: Cross entropy in nats with z-loss, over weighted target tokens.
     z_loss: The z-loss alone.
-    weight: The weights of the target tokens.
+    weight: The weights of the target tokens; under AVERAGE_PER_SEQUENCE those
+      of an example add up to 1.
     correct: Weighted target tokens that had the highest logit.
     tokens: Tokens in inputs and targets, padding left out.
     learning_rate: What the schedule said for this step.
     gradient_norm: The Euclidean norm of the (normalised) gradient.
+    target_tokens: The weights as the data have them.
+    finite: 1, or 0 where loss or gradient is not finite.
     examples: Examples in all rows.
     density: The share of positions that carry tokens, of each side that the
       batch has: 'encoder' and 'decoder'.
@@ -82,6 +86,8 @@ class StepMetrics(NamedTuple):
   tokens: jax.Array
   learning_rate: jax.Array
   gradient_norm: jax.Array
+  target_tokens: jax.Array
+  finite: jax.Array
   examples: jax.Array | None = None
   density: Mapping[str, jax.Array] | None = None
   members: MemberSums | None = None
@@ -108,23 +114,32 @@ def train_step(
     config: See there.
   """
   rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
-  gradient, sums, members = _gradient(state.params, batch, rng, model, config)
-  normalizer = _normalizer(batch, config.loss_normalizing_factor)
-  gradient = jax.tree.map(lambda g: g / normalizer, gradient)
+  weighted, divisor = normalizing.apply(batch, config.loss_normalizing_factor)
+  gradient, sums, members = _gradient(
+      state.params, weighted, rng, model, config
+  )
+  gradient = jax.tree.map(lambda g: g / divisor, gradient)
+  norm = optax.tree.norm(gradient)
+  finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
   updates, kept = optimizer.update(gradient, state.optimizer, state.params)
   new = state_lib.TrainState(
       step=state.step + 1,
       params=optax.apply_updates(state.params, updates),
       optimizer=kept,
   )
+  if config.skip_non_finite:
+    old = state._replace(step=new.step)
+    new = jax.tree.map(functools.partial(jnp.where, finite), new, old)
   metrics = StepMetrics(
       loss=sums.loss,
       z_loss=sums.z_loss,
       weight=sums.weight,
+      target_tokens=jnp.sum(batch['decoder_loss_weights'], dtype=jnp.float32),
       correct=sums.correct,
       tokens=_tokens(batch),
       learning_rate=jnp.asarray(learning_rate(state.step), jnp.float32),
-      gradient_norm=optax.tree.norm(gradient),
+      gradient_norm=norm,
+      finite=finite.astype(jnp.float32),
       examples=_examples(batch),
       density=_density(batch),
       members=members,
@@ -219,19 +234,9 @@ def _split(batch: Batch, count: int) -> Batch:
   return {name: split(feature) for name, feature in batch.items()}
 
 
-def _normalizer(batch: Batch, factor: float | str | None) -> jax.Array:
-  weights = batch['decoder_loss_weights']
-  if factor is None:
-    return jnp.ones((), jnp.float32)
-  if factor == NUM_REAL_TARGET_TOKENS:
-    # A batch of padding alone has a gradient of zero, not of 0 / 0.
-    return jnp.maximum(jnp.sum(weights.astype(jnp.float32)), 1.0)
-  if factor == NUM_TOTAL_TARGET_TOKENS:
-    return jnp.full((), weights.size, jnp.float32)
-  return jnp.full((), float(factor), jnp.float32)
-
-
 def _examples(batch: Batch) -> jax.Array:
+  if 'decoder_segment_ids' not in batch:  # One example a row.
+    return jnp.sum(jnp.any(batch['decoder_loss_weights'] > 0, axis=1) * 1.0)
   # Segments of a row count from 1, and every example has targets.
   last_B = jnp.max(batch['decoder_segment_ids'], axis=1)
   return jnp.sum(last_B.astype(jnp.float32))

@@ -144,7 +144,7 @@ def test_arrays_have_t5x_names_one_a_layer(saved):
   stacked = states[6].params['encoder']['layers']['attention']['query']
   np.testing.assert_array_equal(layer, stacked['kernel'][1])
   moments = layout.flatten(states[6].optimizer)
-  assert moments['v_row/encoder/layers_1/mlp/wo/kernel'].ndim == 1
+  assert moments['moments/v_row/encoder/layers_1/mlp/wo/kernel'].ndim == 1
   assert moments['count'].shape == ()
   # Orbax itself, without us, sees the same names.
   import orbax.checkpoint as ocp

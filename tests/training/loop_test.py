@@ -50,10 +50,12 @@ def _step(state, batch):
       loss=value,
       z_loss=value,
       weight=value,
+      target_tokens=value,
       correct=value,
       tokens=value,
       learning_rate=value,
       gradient_norm=value,
+      finite=jnp.isfinite(value).astype(jnp.float32),
   )
   return state_lib.TrainState(step, state.params + 1, ()), metrics
 

@@ -59,7 +59,10 @@ def _scalars(directory) -> list[tuple[str, int, float]]:
 
 def test_a_step_is_described_a_token():
   sums = step_lib.StepMetrics(
-      *map(np.float32, (40, 4, 20, 5, 300, 1e-3, 7, 30)),
+      *map(np.float32, (40, 4, 20, 5, 300, 1e-3, 7)),
+      target_tokens=np.float32(20),
+      finite=np.float32(1),
+      examples=np.float32(30),
       density={'encoder': np.float32(0.75), 'decoder': np.float32(0.25)},
       members=step_lib.MemberSums(np.zeros(2), np.ones(2)),
   )

@@ -312,7 +312,9 @@ def test_a_state_lies_where_its_axes_say(tiny_model, mesh_of):
   kernel = state.params['encoder']['layers']['mlp']['wi_0']['kernel']
   assert kernel.shape == (2, 128, 256)
   assert kernel.addressable_shards[0].data.shape == (2, 32, 128)
-  rows = state.optimizer.v_row['encoder']['layers']['mlp']['wi_0']['kernel']
+  rows = state.optimizer.moments.v_row['encoder']['layers']['mlp']['wi_0'][
+      'kernel'
+  ]
   assert rows.shape == (2, 128)
   assert rows.addressable_shards[0].data.shape == (2, 32)
   assert state.step == 0

@@ -3,24 +3,20 @@
 Importable without JAX, for gin.
 """
 
-from collections.abc import Callable
 import dataclasses
-from typing import Any, TYPE_CHECKING
+from typing import Any, ClassVar, TYPE_CHECKING
 
 from flan_jax import errors
 from flan_jax import partitioning
-from flan_jax.training import schedules
+from flan_jax.training.optimizers import base
+from flan_jax.training.optimizers import groups
 
 if TYPE_CHECKING:
   import optax
 
-# A tree of bool like the parameters', or a function of a parameter's name
-# ('encoder/layers/mlp/wo/kernel').
-Stacked = Any | Callable[[str], bool]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Adafactor:
+class Adafactor(base.Optimizer):
   """Adafactor (arXiv 1804.04235) without momentum, as T5 and T5X use it.
 
   The updates are those of `t5x.adafactor` under the standard factor rules, put
@@ -39,8 +35,8 @@ class Adafactor:
       keep row and column means in place of the whole second moment.
     epsilon1: Added to squared gradients.
     epsilon2: The least root mean square of a parameter, for scaling.
-    weight_decay: The share of a parameter that each step takes away, whatever
-      the learning rate; None takes nothing.
+    weight_decay: As for all optimizers, but the share that each step takes
+      away, whatever the learning rate: so T5X has it.
   """
 
   decay_rate: float = 0.8
@@ -50,9 +46,11 @@ class Adafactor:
   min_dim_size_to_factor: int = 128
   epsilon1: float = 1e-30
   epsilon2: float = 1e-3
-  weight_decay: float | None = None
+
+  _decay_has_rate: ClassVar[bool] = False
 
   def __post_init__(self):
+    super().__post_init__()
     for field in ('decay_rate', 'epsilon1', 'epsilon2'):
       if not getattr(self, field) > 0:
         raise errors.UserError(
@@ -64,26 +62,22 @@ class Adafactor:
           f' clipping, not {self.clipping_threshold!r}.'
       )
 
-  def create(
-      self, learning_rate: schedules.Schedule, stacked: Stacked
+  def direction(
+      self, params: Any, plan: groups.Plan
   ) -> 'optax.GradientTransformation':
-    """Returns the optimizer; its `update` needs the parameters too.
+    """See `base.Optimizer.direction`.
 
-    Args:
-      learning_rate: Called with the number of updates made so far.
-      stacked: Where axis 0 of a parameter counts layers, as a tree (such as
-        `Model.stacked()`) or a function of the parameter's name.
-
-    Returns:
-      A transformation whose state is an `optax.FactoredState`: `count`, and
-      trees `v_row`, `v_col` and `v` like the parameters', with T5X's values.
-      `v_row` has lost the longer side of a matrix and `v_col` the shorter one
-      (of equal sides, the last and the first); what is not used is a zero.
+    The state is an `optax.FactoredState`: `count`, and trees `v_row`, `v_col`
+    and `v` like the parameters', with T5X's values. `v_row` has lost the longer
+    side of a matrix and `v_col` the shorter one (of equal sides, the last and
+    the first); what is not used is a zero.
     """
     import jax
     import jax.numpy as jnp
     import optax
 
+    del params
+    flags = jax.tree.leaves(plan.trained(plan.stacked))
     parts = [
         optax.scale_by_factored_rms(
             decay_rate=self.decay_rate,
@@ -111,19 +105,14 @@ class Adafactor:
     def init(params):
       states = [
           choose(flag).init(leaf)[0]
-          for flag, leaf in zip(
-              _flags(stacked, params), jax.tree.leaves(params), strict=True
-          )
+          for flag, leaf in zip(flags, jax.tree.leaves(params), strict=True)
       ]
       return _joined(jnp.zeros((), jnp.int32), states, params)
 
     def update(gradients, state, params=None):
-      if params is None:
-        raise ValueError('Adafactor.update needs the parameters.')
-      rate = learning_rate(state.count)
-      updates, states = [], []
+      directions, states = [], []
       for flag, *leaves in zip(
-          _flags(stacked, params),
+          flags,
           *map(
               jax.tree.leaves,
               (gradients, params, state.v_row, state.v_col, state.v),
@@ -132,44 +121,37 @@ class Adafactor:
       ):
         gradient, param, *moments = leaves
         step, new = choose(flag).update(
-            gradient.astype(jnp.float32),
+            gradient,
             (
                 optax.FactoredState(state.count, *moments),
                 *[optax.EmptyState()] * (len(parts) - 1),
             ),
             param,
         )
-        step = -rate * step
-        if self.weight_decay is not None:
-          step -= self.weight_decay * param
-        updates.append(step)
+        directions.append(step)
         states.append(new[0])
       return (
-          jax.tree.unflatten(jax.tree.structure(params), updates),
+          jax.tree.unflatten(jax.tree.structure(params), directions),
           _joined(optax.safe_increment(state.count), states, params),
       )
 
     return optax.GradientTransformation(init, update)
 
-  def state_axes(
-      self, abstract_params: Any, logical_axes: Any, stacked: Stacked
-  ) -> 'optax.FactoredState':
-    """Returns the logical axes of the state that `create(...).init` gives.
-
-    Args:
-      abstract_params: The parameters' shapes.
-      logical_axes: The parameters' tuples of logical names.
-      stacked: As for `create`.
-    """
+  def moment_axes(
+      self, moments: Any, params: Any, logical_axes: Any, plan: groups.Plan
+  ) -> Any:
+    """See `base.Optimizer.moment_axes`."""
     import jax
     import numpy as np
     import optax
 
-    structure = jax.tree.structure(abstract_params)
+    del moments
+    flags = jax.tree.leaves(plan.trained(plan.stacked))
+    structure = jax.tree.structure(params)
     rows, columns, whole = [], [], []
     for flag, leaf, names in zip(
-        _flags(stacked, abstract_params),
-        jax.tree.leaves(abstract_params),
+        flags,
+        jax.tree.leaves(params),
         jax.tree.leaves(logical_axes, is_leaf=partitioning.is_names),
         strict=True,
     ):
@@ -190,19 +172,6 @@ class Adafactor:
         v_col=jax.tree.unflatten(structure, columns),
         v=jax.tree.unflatten(structure, whole),
     )
-
-
-def _flags(stacked: Stacked, params: Any) -> list[bool]:
-  """Returns which of the parameters' leaves are stacked, in order."""
-  import jax
-
-  if not callable(stacked):
-    return jax.tree.leaves(stacked)
-  paths = jax.tree_util.tree_flatten_with_path(params)[0]
-  return [
-      stacked('/'.join(str(getattr(e, 'key', e)) for e in path))
-      for path, _ in paths
-  ]
 
 
 def _joined(count, states, params):
