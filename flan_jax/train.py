@@ -42,6 +42,7 @@ if TYPE_CHECKING:
   from flan_jax.data import pipeline as pipeline_lib
   from flan_jax.models import interface
   from flan_jax.training import feed as feed_lib
+  from flan_jax.training import guard as guard_lib
   from flan_jax.training import loop as loop_lib
   from flan_jax.training import metrics as metrics_lib
   from flan_jax.training import state as state_lib
@@ -327,6 +328,7 @@ class _Run:
           checkpointer,
           writer,
           watch,
+          self._guard(checkpointer),
       )
     last = runs.step_path(self._directory, step)
     if step < settings.train_steps:
@@ -335,8 +337,36 @@ class _Run:
           f' {last}; the same command goes on from there'
       )
     else:
-      _say(f'done: {last}')
+      _say(f'done: {last}{self._skipped()}')
     return 0
+
+  def _guard(self, checkpointer: 'native.Checkpointer') -> 'guard_lib.Guard':
+    """Returns what watches for numbers that are not finite."""
+    from flan_jax.training import guard
+    from flan_jax.training import periods
+
+    def last_good() -> str | None:
+      checkpointer.wait()
+      step = checkpointer.latest_step()
+      if step is None:
+        return None
+      return str(runs.step_path(self._directory, step))
+
+    return guard.Guard(
+        last_good,
+        periods.Members.of(self._mixture),
+        skips=self._settings.on_non_finite == 'skip',
+    )
+
+  def _skipped(self) -> str:
+    """Says how many updates were skipped, from the run's first step on."""
+    from flan_jax.training import metrics
+
+    path = self._directory / metrics.METRICS_FILE
+    count = metrics.skipped(path) if path.is_file() else 0
+    return f'; {count:,} updates that were not finite were skipped' * bool(
+        count
+    )
 
   def _begin(
       self,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from flan_jax import partitioning
 from flan_jax.checkpoints import native
 from flan_jax.training import feed
+from flan_jax.training import guard as guard_lib
 from flan_jax.training import metrics as metrics_lib
 from flan_jax.training import optimizers
 from flan_jax.training import preemption
@@ -60,6 +61,7 @@ def train(
     checkpointer: native.Checkpointer,
     writer: metrics_lib.Writer,
     watch: preemption.Watch,
+    guard: guard_lib.Guard,
 ) -> int:
   """Trains from `state` to the last step, or until told to stop.
 
@@ -75,13 +77,14 @@ def train(
     checkpointer: Where checkpoints go.
     writer: Where numbers go.
     watch: Says when to stop; it is entered.
+    guard: Ends the run where numbers are not finite.
 
   Returns:
     The step that the run is at, and that is saved: the last one, unless a
     signal stopped it before.
 
   Raises:
-    UserError: The loss is not finite, the data is broken, or a checkpoint
+    UserError: Numbers are not finite, the data is broken, or a checkpoint
       could not be written.
   """
   step = int(jax.device_get(state.step))
@@ -95,13 +98,13 @@ def train(
       state, metrics = train_step(state, batch)
       step += 1
       if pending is not None:
-        writer.write(pending.step, pending.record(clock))
+        writer.write(pending.step, pending.record(clock, guard))
       pending, stall = _Pending(step, metrics, clock.waited, stall), None
       stops = watch.stops(step)
       evaluates = evaluate is not None and config.evaluates(step)
       if not (stops or evaluates or config.saves(step)):
         continue
-      record = pending.record(clock)
+      record = pending.record(clock, guard)
       pending = None
       with jax.transfer_guard('allow'):
         if evaluate is not None and evaluates:
@@ -109,6 +112,7 @@ def train(
         # Before a checkpoint is there, its steps' records are.
         writer.write(step, record)
         if stops or config.saves(step):
+          guard.check_state(step, (state.params, state.optimizer))
           stall = _seconds(
               checkpointer.save,
               step,
@@ -175,12 +179,15 @@ class _Pending(NamedTuple):
   waited: float
   stall: float | None
 
-  def record(self, clock: _Clock) -> dict[str, float]:
-    """Waits for the step's numbers, and returns its record."""
+  def record(
+      self, clock: _Clock, guard: guard_lib.Guard
+  ) -> metrics_lib.periods.Record:
+    """Waits for the step's numbers, checks them, and returns its record."""
     metrics = jax.device_get(self.metrics)
     record = metrics_lib.per_token(metrics, clock.lap(), self.waited)
     if self.stall is not None:
       record['checkpoint_stall'] = round(self.stall, 6)
+    guard.check(self.step, record)
     return record
 
 

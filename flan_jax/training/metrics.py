@@ -108,8 +108,20 @@ def per_token(
     record['examples'] = int(metrics.examples)
   for side, share in sorted((metrics.density or {}).items()):
     record[f'{side}_density'] = round(float(share), 6)
+  if not metrics.finite:
+    record['skipped'] = 1
   record.members = metrics.members
   return record
+
+
+def skipped(path: str | os.PathLike[str]) -> int:
+  """Returns how many steps of a metrics.jsonl made no update."""
+  return sum(record.get('skipped', 0) for record in read(path))
+
+
+def _or_null(value: Any) -> Any:
+  # JSON has no word for what is not finite.
+  return value if math.isfinite(value) else None
 
 
 class Writer:
@@ -165,16 +177,7 @@ class Writer:
     )
 
   def write(self, step: int, record: Mapping[str, float]) -> None:
-    """Writes the record of a step.
-
-    Raises:
-      UserError: The loss is not finite.
-    """
-    if not math.isfinite(record['loss']):
-      raise errors.UserError(
-          f'step {step}: the loss is {record["loss"]}; lower LEARNING_RATE, or'
-          ' go on from an earlier checkpoint'
-      )
+    """Writes the record of a step."""
     if not self._active:
       return
     if self._started is not None:
@@ -184,7 +187,8 @@ class Writer:
     self._period.add(record)
     due = step % self._log_period == 0 or step == self._total
     means = self._period.close() if due else {}
-    line = {'step': step, **record, **({'period': means} if due else {})}
+    numbers = {name: _or_null(value) for name, value in record.items()}
+    line = {'step': step, **numbers, **({'period': means} if due else {})}
     self._append(json.dumps(line) + '\n')
     if self._bar is not None:
       self._bar.update(step - self._bar.n)
@@ -237,14 +241,21 @@ class Writer:
       speed += f'  MFU {means["mfu"]:.1%}'
     if means['data_wait'] >= _MUCH_WAITING:
       speed += f'  waiting for data {means["data_wait"]:.0%}'
+    if 'skipped' in means:
+      speed += f'  {means["skipped"]} updates skipped'
     if self._bar is not None:
       shown = ', '.join(speed.split('  '))
-      self._bar.set_postfix_str(f'loss {means["loss"]:.3f}, {shown}')
+      self._bar.set_postfix_str(f'loss {_number(means, "loss", 3)}, {shown}')
       return
     left = (self._total - step) / max(means['steps_per_second'], 1e-9)
     self._say(
-        f'step {step}/{self._total}  loss {means["loss"]:.4f}'
-        f'  accuracy {means["accuracy"]:.3f}'
+        f'step {step}/{self._total}  loss {_number(means, "loss", 4)}'
+        f'  accuracy {_number(means, "accuracy", 3)}'
         f'  {means["steps_per_second"]:.2f} steps/s  {speed}'
         f'  {tqdm.tqdm.format_interval(left)} left'
     )
+
+
+def _number(means: Mapping[str, float], name: str, digits: int) -> str:
+  # Steps that were all skipped have none.
+  return f'{means[name]:.{digits}f}' if name in means else '-'

@@ -105,7 +105,7 @@ class Period:
     """Adds a step's record."""
     self._records.append(Record(record))
     sums = getattr(record, 'members', None)
-    if self._members is None or sums is None:
+    if self._members is None or sums is None or record.get('skipped'):
       return
     loss, weight = (np.asarray(part, np.float64) for part in sums)
     if self._sums is not None:
@@ -117,6 +117,7 @@ class Period:
 
     Losses and accuracy are means over its target tokens; rates and shares are
     over its seconds; the learning rate and gradient norm are the last step's.
+    Steps without an update count in 'skipped' and in rates and shares alone.
     """
     records, self._records = self._records, []
     sums, self._sums = self._sums, None
@@ -135,17 +136,24 @@ class Period:
 
 def _means(records: list[Record]) -> dict[str, float]:
   seconds = sum(r['seconds'] for r in records)
-  weight = max(sum(r['target_tokens'] for r in records), 1)
+  good = [r for r in records if not r.get('skipped')]
+  weight = max(sum(r['target_tokens'] for r in good), 1)
 
   def mean(name: str) -> float:
-    return sum(r[name] * r['target_tokens'] for r in records) / weight
+    return sum(r[name] * r['target_tokens'] for r in good) / weight
 
-  found = {
-      'loss': mean('loss'),
-      'z_loss': mean('z_loss'),
-      'accuracy': mean('accuracy'),
-      'learning_rate': records[-1]['learning_rate'],
-      'gradient_norm': records[-1]['gradient_norm'],
+  found: dict[str, float] = {}
+  if len(good) < len(records):
+    found['skipped'] = len(records) - len(good)
+  if good:
+    found |= {
+        'loss': mean('loss'),
+        'z_loss': mean('z_loss'),
+        'accuracy': mean('accuracy'),
+        'learning_rate': good[-1]['learning_rate'],
+        'gradient_norm': good[-1]['gradient_norm'],
+    }
+  found |= {
       'steps_per_second': len(records) / seconds,
       'tokens_per_second': sum(r['tokens'] for r in records) / seconds,
       'data_wait': (

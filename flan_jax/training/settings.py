@@ -31,6 +31,7 @@ _FREE = {
     'BEST_METRIC',
     'BEST_MODE',
     'LOG_PERIOD',
+    'ON_NON_FINITE',
     'DATA_WORKERS',
     'MESH',
     'WANDB_PROJECT',
@@ -67,6 +68,8 @@ class Train:
     loss_normalizing_factor: 'NUM_REAL_TARGET_TOKENS', 'NUM_TOTAL_TARGET_TOKENS'
       (padding counted too), 'AVERAGE_PER_SEQUENCE' (each example's mean counts
       once), a number, or None for the plain sum.
+    on_non_finite: What becomes of a step whose loss or gradient is not finite:
+      'stop' ends the run, 'skip' goes on without its update.
     eval_period: Steps between evaluations; 0 for none.
     eval_steps: At most so many batches of the validation mixture.
     checkpoint_period: Steps between checkpoints; 0 for the last step alone.
@@ -101,6 +104,7 @@ class Train:
   z_loss: float = 1e-4
   label_smoothing: float = 0.0
   loss_normalizing_factor: float | str | None = 'NUM_REAL_TARGET_TOKENS'
+  on_non_finite: str = 'stop'
   eval_period: int = 0
   eval_steps: int = 20
   checkpoint_period: int = 1000
@@ -147,6 +151,7 @@ class Train:
     configuration.instance('MODEL', self.model, model_config.FAMILIES)
     configuration.instance('MESH', self.mesh, partitioning.MeshConfig)
     configuration.feature_lengths(self.task_feature_lengths)
+    configuration.one_of('ON_NON_FINITE', self.on_non_finite, ('stop', 'skip'))
     self._check_normalizer()
     self._check_optimizer()
     self._check_best()

@@ -61,6 +61,7 @@ class Trainer:
         loss_normalizing_factor=settings.loss_normalizing_factor,
         num_microbatches=settings.num_microbatches,
         members=members,
+        skip_non_finite=settings.on_non_finite == 'skip',
     )
 
   def parameter_table(self) -> str:

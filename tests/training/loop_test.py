@@ -6,6 +6,7 @@ import time
 
 from flan_jax import errors
 from flan_jax.training import feed
+from flan_jax.training import guard
 from flan_jax.training import loop
 from flan_jax.training import preemption
 from flan_jax.training import state as state_lib
@@ -19,23 +20,20 @@ import pytest
 class Diary:
   """A writer and a checkpointer that note what is asked of them."""
 
-  def __init__(self, stop_after=None, number=signal.SIGTERM, broken=None):
+  def __init__(self, stop_after=None, number=signal.SIGTERM):
     self.entries = []
     self.records = []
     self._stop_after = stop_after
     self._number = number
-    self._broken = broken
 
   def write(self, step, record):
     self.entries.append(('write', step, record.get('eval/loss')))
     self.records.append(record)
-    if step == self._broken:
-      raise errors.UserError('the loss is nan')
     if step == self._stop_after:
       os.kill(os.getpid(), self._number)
 
   def save(self, step, params, optimizer, position, numbers):
-    assert numbers['loss'] == 1
+    assert numbers['loss'] == 1 or 'skipped' in numbers
     self.entries.append(('save', step, int(params), position['next']))
 
   def wait(self):
@@ -50,9 +48,9 @@ def _step(state, batch):
       loss=value,
       z_loss=value,
       weight=value,
-      target_tokens=value,
+      target_tokens=jnp.ones(()),
       correct=value,
-      tokens=value,
+      tokens=jnp.ones(()),
       learning_rate=value,
       gradient_norm=value,
       finite=jnp.isfinite(value).astype(jnp.float32),
@@ -60,20 +58,28 @@ def _step(state, batch):
   return state_lib.TrainState(step, state.params + 1, ()), metrics
 
 
-def _batches(start=0, end=100):
+def _batches(start=0, end=100, broken=()):
   for index in range(start, end):
+    value = np.nan if index + 1 in broken else index + 1.0
     yield feed.Fed(
-        {'x': jax.device_put(np.full(1, index + 1.0, np.float32))},
+        {'x': jax.device_put(np.full(1, value, np.float32))},
         {'next': index + 1},
     )
   raise errors.UserError('rows.jsonl:3: is broken')
 
 
-def _train(diary, start=0, evaluate=None, batches=None, **config):
+def _train(
+    diary,
+    start=0,
+    evaluate=None,
+    batches=None,
+    skips=False,
+    params=None,
+    **config,
+):
   periods = dict(train_steps=5, eval_period=0, checkpoint_period=0)
-  state = jax.device_put(
-      state_lib.TrainState(np.int32(start), np.int32(start), ())
-  )
+  params = np.int32(start) if params is None else params
+  state = jax.device_put(state_lib.TrainState(np.int32(start), params, ()))
   with preemption.Watch() as watch:
     return loop.train(
         loop.LoopConfig(**{**periods, **config}),
@@ -84,6 +90,7 @@ def _train(diary, start=0, evaluate=None, batches=None, **config):
         diary,
         diary,
         watch,
+        guard.Guard(lambda: 'checkpoint_2', skips=skips),
     )
 
 
@@ -132,6 +139,20 @@ def test_scores_are_part_of_their_steps_record():
   ]
 
 
+def test_an_average_is_evaluated_beside_the_parameters(monkeypatch):
+  diary = Diary()
+  monkeypatch.setattr(
+      loop.optimizers, 'averaged', lambda state, params: params + 100
+  )
+
+  def evaluate(params):
+    return {'eval/loss': float(jax.device_get(params))}
+
+  _train(diary, evaluate=evaluate, eval_period=5)
+  assert diary.records[-1]['eval/loss'] == 5
+  assert diary.records[-1]['eval/ema_loss'] == 105
+
+
 def test_nothing_is_left_to_do_at_the_end():
   diary = Diary()
   assert _train(diary, start=5) == 5
@@ -176,11 +197,39 @@ def test_how_long_a_checkpoint_held_the_loop_up_is_in_the_next_record():
 
 
 def test_a_broken_loss_is_never_saved():
-  diary = Diary(broken=4)
-  with pytest.raises(errors.UserError, match='nan'):
-    _train(diary, checkpoint_period=2)
-  assert _kinds(diary)[-1] == ('write', 4)
+  diary = Diary()
+  with pytest.raises(
+      errors.UserError,
+      match='step 4: the loss is nan; the last good checkpoint is checkpoint_2',
+  ):
+    _train(diary, batches=_batches(broken=[4]), checkpoint_period=2)
+  assert _kinds(diary)[-1] == ('write', 3)
   assert ('save', 2) in _kinds(diary) and ('save', 4) not in _kinds(diary)
+
+
+def test_a_broken_loss_between_checkpoints_is_found_a_step_later():
+  diary = Diary()
+  with pytest.raises(errors.UserError, match='step 3: the loss is nan'):
+    _train(diary, batches=_batches(broken=[3]))
+  assert _kinds(diary) == [('write', 1), ('write', 2)]
+
+
+def test_skipped_steps_are_counted_and_the_run_goes_on():
+  diary = Diary()
+  broken = _batches(broken=[2, 5])
+  assert _train(diary, batches=broken, skips=True, checkpoint_period=2) == 5
+  skipped = [record.get('skipped') for record in diary.records]
+  assert skipped == [None, 1, None, None, 1]
+  assert [e[1] for e in diary.entries if e[0] == 'save'] == [2, 4, 5]
+
+
+def test_parameters_that_are_not_finite_are_never_saved():
+  diary = Diary()
+  with pytest.raises(
+      errors.UserError, match='step 2: parameters or optimizer state are not'
+  ):
+    _train(diary, params=np.float32(np.inf), checkpoint_period=2, skips=True)
+  assert _kinds(diary) == [('write', 1), ('write', 2)]
 
 
 def test_broken_data_end_the_run():

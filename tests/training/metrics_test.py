@@ -223,11 +223,28 @@ def test_on_a_terminal_there_is_a_bar(tmp_path, capsys, monkeypatch):
   assert '2/4' in shown and 'loss 2.667, 200 tokens/s' in shown
 
 
-@pytest.mark.parametrize('loss', [float('nan'), float('inf')])
-def test_a_loss_that_is_no_number_ends_the_run(tmp_path, loss):
-  writer = _writer(tmp_path, active=False)
-  with pytest.raises(errors.UserError, match='step 2: the loss is '):
-    writer.write(2, _record(2, loss=loss))
+def test_steps_without_an_update_are_null_counted_and_in_no_mean(
+    tmp_path, capsys
+):
+  writer = _writer(tmp_path)
+  bad = {'loss': float('nan'), 'gradient_norm': float('inf'), 'skipped': 1}
+  writer.write(1, _record(1))
+  writer.write(2, _record(2, **bad))
+  writer.write(3, _record(3, **bad))
+  writer.write(4, _record(4, **bad))
+  writer.close()
+  records = metrics.read(tmp_path / 'metrics.jsonl')
+  assert 'NaN' not in (tmp_path / 'metrics.jsonl').read_text()
+  assert [r['loss'] for r in records] == [2.0, None, None, None]
+  assert records[1]['gradient_norm'] is None
+  assert metrics.skipped(tmp_path / 'metrics.jsonl') == 3
+  first, second = records[1]['period'], records[3]['period']
+  assert (first['loss'], first['skipped'], first['steps']) == (2.0, 1, 2)
+  assert second['skipped'] == 2 and 'loss' not in second
+  assert second['tokens_per_second'] == 200
+  shown = capsys.readouterr().err
+  assert 'loss 2.0000' in shown and '1 updates skipped' in shown
+  assert 'loss -' in shown
 
 
 def test_other_hosts_write_nothing(tmp_path):

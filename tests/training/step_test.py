@@ -127,6 +127,48 @@ def test_the_summed_loss_is_divided_by_what_is_asked_for(
   )
 
 
+@pytest.mark.parametrize(
+    ('count', 'devices'), [(1, {}), (2, {}), (1, {'data': 2, 'fsdp': 2})]
+)
+@pytest.mark.parametrize('packed', [True, False])
+def test_each_sequence_counts_once_however_divided(
+    batch, mesh_of, count, devices, packed
+):
+  """Of 16 examples, two to a row, the two of the first row do not count."""
+  rng = np.random.default_rng(3)
+  weights = rng.integers(0, 3, batch['decoder_loss_weights'].shape)
+  weights[:, 0] = weights[:, 3] = 1
+  weights = (weights * (batch['decoder_loss_weights'] > 0)).astype(np.int32)
+  batch = {**batch, 'decoder_loss_weights': weights}
+  if not packed:
+    batch = {k: v for k, v in batch.items() if k != 'decoder_segment_ids'}
+  params = _table()
+  examples = []
+  for row in range(len(weights)):
+    for part in (slice(0, 3), slice(3, 6)) if packed else (slice(0, 6),):
+      alone = {k: v[row : row + 1, part] for k, v in batch.items()}
+      if alone['decoder_loss_weights'].any():
+        total = alone['decoder_loss_weights'].sum()
+        found = _gradient(params['table'], alone)
+        examples.append((found['gradient'] / total, found['loss'] / total))
+  assert len(examples) == (14 if packed else 7)
+  new, metrics = _run(
+      Lookup(),
+      params,
+      batch,
+      mesh_of(**devices),
+      loss_normalizing_factor='AVERAGE_PER_SEQUENCE',
+      num_microbatches=count,
+  )
+  gradients, losses_alone = zip(*examples, strict=True)
+  _is_descent(new, params, np.mean(gradients, axis=0))
+  assert metrics.weight == pytest.approx(len(examples))
+  assert metrics.target_tokens == weights.sum()
+  np.testing.assert_allclose(
+      metrics.loss / metrics.weight, np.mean(losses_alone), rtol=1e-5
+  )
+
+
 def test_metrics_are_sums_over_the_batch(batch, mesh_of):
   params = _table()
   new, metrics = _run(Lookup(), params, batch, mesh_of(), step=4)
@@ -234,6 +276,46 @@ def test_a_batch_of_padding_alone_changes_no_parameter(batch, mesh_of):
   new, metrics = _run(Lookup(), params, empty, mesh_of())
   assert metrics.weight == metrics.loss == 0
   np.testing.assert_array_equal(new.params['table'], params['table'])
+
+
+class Steep(Lookup):
+  """A loss that is finite, and whose gradient is not."""
+
+  def loss(self, params, batch, **settings):
+    sums = super().loss(params, batch, **settings)
+    edge = jnp.sqrt(jnp.zeros(()) * params['table'][0, 0])
+    return sums._replace(loss=sums.loss + edge)
+
+
+@pytest.mark.parametrize('kind', [Lookup, Steep])
+@pytest.mark.parametrize('count', [1, 2])
+def test_a_step_that_is_not_finite_leaves_all_but_the_step(
+    batch, mesh_of, kind, count
+):
+  params = _table()
+  if kind is Lookup:
+    params['table'][0, 5] = np.inf  # Every row begins with a 0.
+  settings = dict(num_microbatches=count, step=6)
+  new, metrics = _run(
+      kind(), params, batch, mesh_of(), skip_non_finite=True, **settings
+  )
+  assert metrics.finite == 0
+  assert np.isfinite(metrics.loss) == (kind is Steep)
+  assert not np.isfinite(metrics.gradient_norm)
+  assert new.step == 7
+  np.testing.assert_array_equal(new.params['table'], params['table'])
+  # Unless told so, it is done, and the numbers say what it is.
+  new, metrics = _run(kind(), params, batch, mesh_of(), **settings)
+  assert metrics.finite == 0
+  assert not np.isfinite(new.params['table']).all()
+
+
+def test_a_finite_step_is_the_same_where_others_are_skipped(batch, mesh_of):
+  params = _table()
+  one, metrics = _run(Lookup(), params, batch, mesh_of())
+  other, _ = _run(Lookup(), params, batch, mesh_of(), skip_non_finite=True)
+  assert metrics.finite == 1
+  np.testing.assert_array_equal(one.params['table'], other.params['table'])
 
 
 def test_dropout_follows_from_seed_and_step(batch, mesh_of):
