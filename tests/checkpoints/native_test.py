@@ -171,6 +171,14 @@ def test_a_model_is_loaded_from_a_run_or_a_step(saved, mesh):
   _same(untuned.params, states[0].params)
 
 
+def test_an_average_that_was_not_kept_is_missed(saved):
+  directory, _ = saved
+  with pytest.raises(
+      errors.UserError, match='checkpoint_6: keeps no average .*EMA_DECAY'
+  ):
+    native.load_model(directory, use_ema=True)
+
+
 @pytest.mark.parametrize(
     ('change', 'wanted'),
     [

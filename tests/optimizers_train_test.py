@@ -1,0 +1,197 @@
+"""Whole runs with other optimizers, averages, frozen parts, broken steps."""
+
+import json
+import pathlib
+
+from flan_jax import cli
+from flan_jax import errors
+from flan_jax import train
+from flan_jax.checkpoints import native
+from flan_jax.checkpoints import runs
+from flan_jax.training import metrics
+from flan_jax.training import trainer as trainer_lib
+import jax
+import numpy as np
+import pytest
+
+DATASET = """\
+version: 1
+cluster: arithmetic
+source: {jsonl: sums.jsonl}
+splits: {train: "train[:-8]", validation: "train[-8:]", test: validation}
+fields: {question: question, answer: answer}
+metrics: [exact_match]
+templates:
+- name: plain
+  inputs: "{question} ="
+  targets: "{answer}"
+"""
+RUN = """\
+include 'gin/runs/train.gin'
+include 'gin/models/t5_1_1/t5_1_1.gin'
+include 'gin/optimizers/muon.gin'
+include 'gin/meshes/data.gin'
+MIXTURE_OR_TASK_NAME = 'sums'
+TASK_FEATURE_LENGTHS = {'inputs': 24, 'targets': 16}
+VOCABULARY = 'bytes'
+BATCH_SIZE = 8
+TRAIN_STEPS = 4
+EVAL_PERIOD = 0
+EVAL_STEPS = 1
+CHECKPOINT_PERIOD = 2
+EncoderDecoderConfig.vocab_size = 384
+EncoderDecoderConfig.emb_dim = 16
+EncoderDecoderConfig.head_dim = 8
+EncoderDecoderConfig.mlp_dim = 32
+EncoderDecoderConfig.num_decoder_layers = 1
+EncoderDecoderConfig.num_encoder_layers = 2
+EncoderDecoderConfig.num_heads = 2
+LEARNING_RATE = 0.01
+WARMUP_STEPS = 0
+EMA_DECAY = 0.5
+PARAMETER_GROUPS = (@frozen/ParameterGroup(), @slow/ParameterGroup())
+frozen/ParameterGroup.pattern = 'token_embedder/.*|encoder/layers_0/.*'
+frozen/ParameterGroup.frozen = True
+slow/ParameterGroup.pattern = 'decoder/.*'
+slow/ParameterGroup.rate_factor = 0.5
+"""
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+  """A folder with a dataset, a gin file and a cache of compiled programs."""
+  folder = tmp_path_factory.mktemp('project')
+  (folder / 'sums.yaml').write_text(DATASET)
+  rows = [
+      {'question': f'{a} + {b}', 'answer': str(a + b)}
+      for a in range(12)
+      for b in range(12)
+  ]
+  (folder / 'sums.jsonl').write_text(
+      ''.join(json.dumps(row) + '\n' for row in rows)
+  )
+  (folder / 'run.gin').write_text(RUN)
+  names = ('jax_compilation_cache_dir',)
+  names += ('jax_persistent_cache_min_compile_time_secs',)
+  before = {name: getattr(jax.config, name) for name in names}
+  yield folder
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+def _train(project: pathlib.Path, name: str, *flags: str) -> int:
+  return train.main(
+      cli.parse([
+          'train',
+          f'--gin_file={project / "run.gin"}',
+          f'--gin.MODEL_DIR={project / name}',
+          f'--mixtures={project / "sums.yaml"}',
+          f'--cache_dir={project / "cache"}',
+          *flags,
+      ])
+  )
+
+
+def _flat(path: pathlib.Path, **settings) -> dict[str, np.ndarray]:
+  loaded = native.load_model(path, **settings)
+  return jax.device_get(loaded.model.unstack(loaded.params))
+
+
+@pytest.fixture(scope='module')
+def whole(project):
+  """Four steps without a stop, the last two evaluated."""
+  assert _train(project, 'whole', '--gin.EVAL_PERIOD=4') == 0
+  return project / 'whole'
+
+
+def test_state_and_average_go_on_bit_by_bit(project, whole):
+  assert _train(project, 'parts', '--gin.TRAIN_STEPS=2') == 0
+  assert _train(project, 'parts') == 0
+  for use_ema in (False, True):
+    one = _flat(whole, use_ema=use_ema)
+    other = _flat(project / 'parts', use_ema=use_ema)
+    for name, array in one.items():
+      np.testing.assert_array_equal(other[name], array, err_msg=name)
+
+
+def test_what_is_frozen_stays_and_is_in_the_average_too(whole):
+  before, after = _flat(whole / 'checkpoint_0'), _flat(whole)
+  average = _flat(whole, use_ema=True)
+  for name, array in before.items():
+    frozen = name.startswith(('token_embedder/', 'encoder/layers_0/'))
+    assert np.array_equal(after[name], array) == frozen, name
+    assert np.allclose(average[name], after[name], atol=1e-7) == frozen, name
+  assert runs.read(whole)['settings']['OPTIMIZER.groups'][0]['frozen'] is True
+
+
+def test_the_average_is_evaluated_too(whole):
+  record = metrics.read(whole / 'metrics.jsonl')[-1]
+  assert record['eval/loss'] > 0 and record['eval/ema_loss'] > 0
+  assert record['eval/loss'] != record['eval/ema_loss']
+
+
+def test_a_group_that_matches_nothing_is_refused(project):
+  with pytest.raises(errors.UserError, match="'decodr/.*' matches none"):
+    _train(project, 'wrong', '--gin.slow/ParameterGroup.pattern=decodr/.*')
+
+
+def _break(monkeypatch, steps) -> None:
+  """Makes some steps see infinite parameters; they leave the state as it is.
+
+  What a step does with such a gradient is step_test.py's.
+  """
+  compiled = trainer_lib.Trainer.compiled_step
+
+  def compiled_step(self):
+    step = compiled(self)
+
+    def stepping(state, batch):
+      at = int(jax.device_get(state.step)) + 1
+      if at in steps:
+        with jax.transfer_guard('allow'):
+          saved = jax.tree.map(lambda leaf: leaf + 0, state)
+          state = state._replace(
+              params=jax.tree.map(lambda p: p * np.inf, state.params)
+          )
+          new, metrics = step(state, batch)
+          kept = jax.tree.map(lambda leaf: leaf + 0, saved)
+          return kept._replace(step=new.step), metrics
+      return step(state, batch)
+
+    return stepping
+
+  monkeypatch.setattr(trainer_lib.Trainer, 'compiled_step', compiled_step)
+
+
+def test_a_broken_step_ends_the_run_with_its_tasks(project, whole, monkeypatch):
+  with monkeypatch.context() as patch:
+    _break(patch, {3})
+    with pytest.raises(errors.UserError) as error:
+      _train(project, 'broken')
+  folder = project / 'broken'
+  assert str(error.value) == (
+      'step 3: the loss is nan on a batch of sums; the last good checkpoint is'
+      f' {folder / "checkpoint_2"}; lower LEARNING_RATE, set CLIP_NORM, or set'
+      " ON_NON_FINITE to 'skip' to pass such batches over"
+  )
+  assert runs.steps(folder) == [0, 2]
+  # It goes on from there, as if nothing had been.
+  assert _train(project, 'broken') == 0
+  one, other = _flat(whole), _flat(folder)
+  for name, array in one.items():
+    np.testing.assert_array_equal(other[name], array, err_msg=name)
+
+
+def test_broken_steps_are_skipped_and_counted(project, monkeypatch, capsys):
+  _break(monkeypatch, {2, 3})
+  assert _train(project, 'skipping', '--gin.ON_NON_FINITE=skip') == 0
+  folder = project / 'skipping'
+  records = metrics.read(folder / 'metrics.jsonl')
+  assert [r.get('skipped', 0) for r in records] == [0, 1, 1, 0]
+  assert [r['loss'] is None for r in records] == [False, True, True, False]
+  last = capsys.readouterr().err.strip().splitlines()[-1]
+  assert last == (
+      f'done: {folder / "checkpoint_4"}; 2 updates that were not finite were'
+      ' skipped'
+  )
+  assert all(np.isfinite(array).all() for array in _flat(folder).values())
