@@ -132,7 +132,9 @@ def test_what_all_optimizers_can_do_has_macros(tmp_path, optimizer):
 @pytest.mark.parametrize('schedule', _names('schedules'))
 def test_a_schedule_goes_with_any_optimizer(tmp_path, schedule):
   path = tmp_path / 'run.gin'
-  text = RUN.format(model='mini', optimizer='adamw', mesh='data')
+  text = RUN.format(
+      family='t5_1_1', model='mini', optimizer='adamw', mesh='data'
+  )
   path.write_text(text + f"include 'gin/schedules/{schedule}.gin'\n")
   flags = ['MODEL_DIR=x', 'LEARNING_RATE=0.5', 'WARMUP_STEPS=4']
   loaded = train.load([str(path)], flags, [])
