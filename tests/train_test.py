@@ -525,6 +525,36 @@ def test_a_hundred_steps_are_less_than_forty_lines(project):
   assert 'number 100 is deprecated' in log
 
 
+def test_weights_and_biases_get_what_tensorboard_gets(
+    project, tmp_path, monkeypatch, capsys
+):
+  (tmp_path / 'wandb.py').write_text(
+      'calls = []\n'
+      'class Settings:\n'
+      '  def __init__(self, **_): pass\n'
+      'class Run:\n'
+      '  url = "https://wandb.example/run"\n'
+      '  def log(self, scalars, step): calls.append((step, scalars))\n'
+      '  def finish(self): calls.append("finish")\n'
+      'def init(**arguments):\n'
+      '  calls.append(arguments)\n'
+      '  return Run()\n'
+  )
+  monkeypatch.syspath_prepend(str(tmp_path))
+  flags = ['--gin.WANDB_PROJECT=flan', '--gin.TRAIN_STEPS=3']
+  flags += ['--gin.LOG_PERIOD=2', '--gin.EVAL_PERIOD=3']
+  assert _train(project, 'tracked', *flags) == 0
+  start, first, last, end = sys.modules.pop('wandb').calls
+  assert start['project'] == 'flan' and start['name'] == 'tracked'
+  assert start['config']['BATCH_SIZE'] == 8
+  assert first[0] == 2 and last[0] == 3 and end == 'finish'
+  assert first[1]['train/loss/cluster/arithmetic'] > 0
+  assert 'eval/loss' not in first[1] and last[1]['eval/loss'] > 0
+  assert 'Weights & Biases: https://wandb.example/run' in (
+      capsys.readouterr().err
+  )
+
+
 def test_training_imports_no_tensorflow(project):
   flags = ['--gin.TRAIN_STEPS=1', '--gin.EVAL_PERIOD=1']
   code = (
