@@ -2,7 +2,6 @@
 
 import html
 import json
-import math
 import pathlib
 import re
 import shutil
@@ -10,6 +9,7 @@ import subprocess
 
 from flan_jax import cli
 from flan_jax.training.comparison import chart
+from flan_jax.training.comparison import page
 from flan_jax.training.comparison import runs
 import pytest
 
@@ -58,7 +58,7 @@ onmessage = (event) => {
 </script>"""
 
 
-def _record(step: int, loss: float, **changes) -> dict:
+def _record(step: int, loss: float | None, **changes) -> dict:
   return {
       'step': step,
       'loss': loss,
@@ -93,7 +93,7 @@ def pair(tmp_path):
   short = [_record(step, 8.0 / step) for step in range(1, 7)]
   short[3]['period'] = period
   short[4] |= {'eval/loss': 3.0, 'eval/accuracy': 0.25}
-  long = [_record(step, 4.0, gradient_norm=math.nan) for step in range(1, 601)]
+  long = [_record(step, 4.0, gradient_norm=None) for step in range(1, 601)]
   long[599]['period'] = {**period, 'steps': 600, 'mfu': 0.41}
   other = tmp_path / 'b<script><b>&'
   _write(tmp_path / 'one', short)
@@ -139,6 +139,19 @@ def test_curves_are_means_of_tokens(pair):
   assert uneven.curves()['loss'][0] == (3, pytest.approx(1400 / 600))
 
 
+def test_steps_without_an_update_count_for_nothing(tmp_path):
+  records = [_record(n, 2.0) for n in range(1, 4)]
+  records[1] |= {'loss': 50.0, 'accuracy': None, 'skipped': 1}
+  records[2] |= {'period': {'steps': 2}}
+  (run,) = runs.load([_write(tmp_path / 'run', records)])
+  assert run.summary()['loss'] == 2.0
+  assert run.curves()['loss'] == [(1, 2.0), (3, 2.0)]
+  broken = _write(tmp_path / 'broken', [_record(1, None)])
+  (run,) = runs.load([broken])
+  assert 'loss' not in run.summary() and not run.curves()['loss']
+  page.render([run])
+
+
 def test_what_differs_is_what_all_runs_say(tmp_path):
   environments = [
       {'packages': {'jax': '1', 'seqio': '2'}, 'devices': 'cpu'},
@@ -178,14 +191,14 @@ def test_mistakes_are_one_line(
 
 
 @pytest.fixture
-def page(pair, tmp_path) -> pathlib.Path:
+def written(pair, tmp_path) -> pathlib.Path:
   output = tmp_path / 'out' / 'page.html'
   assert cli.main(['compare', *map(str, pair), f'--output={output}']) == 0
   return output
 
 
-def test_the_page_asks_for_nothing_and_names_stay_text(page):
-  text = page.read_text()
+def test_the_page_asks_for_nothing_and_names_stay_text(written):
+  text = written.read_text()
   assert not re.search(r'https?://|@import|url\(', text)
   assert '[[' not in re.sub(r'<script.*', '', text, flags=re.DOTALL)
   assert 'b&lt;script&gt;&lt;b&gt;&amp;' in text
@@ -198,12 +211,12 @@ def test_the_page_asks_for_nothing_and_names_stay_text(page):
 
 
 @pytest.mark.parametrize('width', [390, 1100])
-def test_in_a_browser(page, tmp_path, width):
+def test_in_a_browser(written, tmp_path, width):
   if _CHROMIUM is None:
     pytest.skip('chromium is not installed: the page is not seen')
-  probed = page.read_text().replace('</body>', f'{_PROBE}</body>')
-  (page.parent / 'probed.html').write_text(probed)
-  frame = page.parent / 'frame.html'
+  probed = written.read_text().replace('</body>', f'{_PROBE}</body>')
+  (written.parent / 'probed.html').write_text(probed)
+  frame = written.parent / 'frame.html'
   frame.write_text(_FRAME.replace('WIDTH', str(width)))
   done = subprocess.run(
       [

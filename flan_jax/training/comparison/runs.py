@@ -45,12 +45,13 @@ class Run:
     last), 'tokens' (all), 'tokens_per_second' (the median step's), 'seconds'.
     """
     last = self._last_steps()
-    weight = max(sum(r['target_tokens'] for r in last), 1)
     found: dict[str, float] = {'steps': self.records[-1]['step']}
     for name in ('loss', 'accuracy'):
-      found[name] = sum(r[name] * r['target_tokens'] for r in last) / weight
+      mean = _mean(last, name)
+      if mean is not None:
+        found[name] = mean
     for record in self.records:
-      found |= {k: v for k, v in record.items() if k.startswith('eval/')}
+      found |= _evaluated(record)
     found['tokens'] = sum(r['tokens'] for r in self.records)
     found['tokens_per_second'] = statistics.median(
         r['tokens_per_second'] for r in self.records
@@ -64,16 +65,15 @@ class Run:
     found['tokens_per_second'] = []
     for part in _parts(self.records):
       step = part[-1]['step']
-      weight = max(sum(r['target_tokens'] for r in part), 1)
       for name in _STEP_CURVES:
-        mean = sum(r[name] * r['target_tokens'] for r in part) / weight
-        found[name].append((step, mean))
+        mean = _mean(part, name)
+        if mean is not None:
+          found[name].append((step, mean))
       seconds = max(sum(r['seconds'] for r in part), 1e-9)
       speed = sum(r['tokens'] for r in part) / seconds
       found['tokens_per_second'].append((step, speed))
     for record in self.records:
-      named = {k: v for k, v in record.items() if k.startswith('eval/')}
-      named |= {
+      named = _evaluated(record) | {
           name: value
           for name, value in record.get('period', {}).items()
           if name.startswith('loss/') or name == 'mfu'
@@ -107,6 +107,23 @@ class Run:
             max(place + 1 - int(period['steps']), 0) : place + 1
         ]
     return self.records[-1:]
+
+
+def _evaluated(record: Mapping[str, Any]) -> dict[str, float]:
+  return {
+      name: value
+      for name, value in record.items()
+      if name.startswith('eval/') and value is not None
+  }
+
+
+def _mean(records: Sequence[Mapping[str, Any]], name: str) -> float | None:
+  """Returns the mean over target tokens, of steps that have a number."""
+  known = [r for r in records if r[name] is not None and not r.get('skipped')]
+  weight = sum(r['target_tokens'] for r in known)
+  if not weight:
+    return None
+  return sum(r[name] * r['target_tokens'] for r in known) / weight
 
 
 def _parts(records: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
