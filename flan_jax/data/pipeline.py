@@ -282,8 +282,8 @@ class TrainPipeline:
       )
     differing = [
         name
-        for name, value in self._identity.items()
-        if state['data'].get(name) != value
+        for name in self._identity | state['data']
+        if state['data'].get(name) != self._identity.get(name)
     ]
     if differing and not other_data:
       raise errors.UserError(

@@ -620,3 +620,92 @@ def test_another_cap_is_other_data(mixed):
   )
   with pytest.raises(errors.UserError, match='different: mixture'):
     other.set_state(one.get_state())
+
+
+ONE_SIDE = dataclasses.replace(CONFIG, row_format='one_side')
+
+
+def joined_texts(batches) -> list[tuple[str, str]]:
+  """As `texts`, of rows that hold inputs and targets as one sequence."""
+  found = []
+  for batch in batches:
+    for row in range(packing.count_rows(batch)):
+      tokens, segments, weights = (
+          batch[f'decoder_{name}'][row]
+          for name in ('target_tokens', 'segment_ids', 'loss_weights')
+      )
+      for segment in range(1, segments.max() + 1):
+        here = segments == segment
+        found.append((
+            BYTES.decode(tokens[here & (weights == 0)]),
+            BYTES.decode(tokens[here & (weights == 1)]),
+        ))
+  return found
+
+
+@pytest.mark.parametrize('pack', [True, False])
+def test_one_sided_rows_hold_the_same_examples(mixed, pack):
+  """Those of a block: rows are other ones, and so is their order."""
+  block = dict(streams=1, batch_size=1, pack=pack)
+  two, one = (
+      make(mixed, dataclasses.replace(config, **block))
+      for config in (CONFIG, ONE_SIDE)
+  )
+  expected, found = texts([next(two)]), joined_texts([next(one)])
+  while two.get_state()['streams'][0][0] == 0:
+    expected += texts([next(two)])
+  while one.get_state()['streams'][0][0] == 0:
+    found += joined_texts([next(one)])
+  assert len(found) == CONFIG.block
+  assert sorted(found) == sorted(expected)
+  batch = next(one)
+  assert tuple(batch) == tuple(packing.ONE_SIDE.features)
+  assert all(rows.shape == (1, 160) for rows in batch.values())
+
+
+def test_one_sided_rows_are_the_same_on_any_hosts_and_from_workers(mixed):
+  config = dataclasses.replace(ONE_SIDE, member_ids=True)
+  alone = take(make(mixed, config), 6)
+  parts = [
+      take(make(mixed, config, process_index=host, process_count=2), 6)
+      for host in range(2)
+  ]
+  many = make(mixed, dataclasses.replace(config, workers=1))
+  try:
+    from_workers = take(many, 6)
+  finally:
+    many.close()
+  by_hosts = zip(*parts, strict=True)
+  for batch, own, other in zip(alone, from_workers, by_hosts, strict=True):
+    for name, array in batch.items():
+      np.testing.assert_array_equal(own[name], array)
+      whole = np.concatenate([part[name] for part in other])
+      np.testing.assert_array_equal(whole, array)
+  names = [task.name for task, _ in mixed[0].members]
+  for batch in alone:
+    ids = batch[packing.MEMBER_IDS]
+    said = [names[i - 1] for i in ids[ids > 0]]
+    shown = [text.split()[-2] for _, text in joined_texts([batch])]
+    assert said == shown
+
+
+def test_one_sided_evaluation_and_positions(mixed):
+  mixture, store = mixed
+  both = [
+      pipeline.evaluation_batches(
+          mixture, 'validation', BYTES, store, config, 50
+      )
+      for config in (CONFIG, ONE_SIDE)
+  ]
+  found = joined_texts(both[1])
+  assert sorted(found) == sorted(texts(both[0]))
+  assert len(found) == 3 * HELD
+  # A position means other rows in another format.
+  some = make(mixed, ONE_SIDE)
+  next(some)
+  again = make(mixed, ONE_SIDE)
+  again.set_state(some.get_state())
+  assert joined_texts([next(again)]) == joined_texts([next(some)])
+  for one, other in ((CONFIG, ONE_SIDE), (ONE_SIDE, CONFIG)):
+    with pytest.raises(errors.UserError, match=r'different: row_format\)'):
+      make(mixed, one).set_state(make(mixed, other).get_state())
