@@ -4,9 +4,10 @@
 
 Examples of the twelve datasets together, tokenised once; the same ids go
 through our packing, in blocks as the pipeline has them, and through SeqIO's
-(`EncDecFeatureConverter(pack=True)`, which packs greedily in order of
-arrival). No example is split or dropped by either. CPU-microseconds an example
-of this process, held to one core.
+(`EncDecFeatureConverter(pack=True)`, or `DecoderFeatureConverter` for rows of
+inputs and targets as one sequence, which pack greedily in order of arrival). No
+example is split or dropped by either. CPU-microseconds an example of this
+process, held to one core.
 """
 
 import argparse
@@ -24,7 +25,8 @@ EXAMPLES = 16_384
 LENGTHS = ({'inputs': 1024, 'targets': 256}, {'inputs': 512, 'targets': 128})
 BLOCKS = (512, 2048)
 
-_Line = tuple[str, float, float, float]
+# Name, share of the encoder's and of the decoder's places, microseconds.
+_Line = tuple[str, float | None, float, float]
 
 
 def _tokens(
@@ -47,7 +49,10 @@ def _tokens(
 
 
 def _ours(
-    ids: list[list[np.ndarray]], lengths: dict[str, int], block: int
+    ids: list[list[np.ndarray]],
+    lengths: dict[str, int],
+    block: int,
+    form: packing.Form,
 ) -> _Line:
   parts = [
       [
@@ -57,17 +62,26 @@ def _ours(
       for first in range(0, EXAMPLES, block)
   ]
   begin = time.process_time()
-  packed = [packing.pack(*both, lengths, dtype=np.uint16) for both in parts]
-  cost = (time.process_time() - begin) / EXAMPLES * 1e6
-  whole = packing.features(np.concatenate(packed), lengths)
-  fills = [
-      (whole[f'{side}_segment_ids'] > 0).mean()
-      for side in ('encoder', 'decoder')
+  packed = [
+      packing.pack(*both, lengths, dtype=np.uint16, form=form) for both in parts
   ]
-  return f'ours, blocks of {block}', fills[0], fills[1], cost
+  cost = (time.process_time() - begin) / EXAMPLES * 1e6
+  whole = packing.features(np.concatenate(packed), lengths, form)
+  fills = {
+      side: (whole[f'{side}_segment_ids'] > 0).mean()
+      for side in form.positions(lengths)
+  }
+  name = f'ours, {_name(form)}, blocks of {block}'
+  return name, fills.get('encoder'), fills['decoder'], cost
 
 
-def _seqio(ids: list[list[np.ndarray]], lengths: dict[str, int]) -> _Line:
+def _name(form: packing.Form) -> str:
+  return 'one side' if form.joined else 'two sides'
+
+
+def _seqio(
+    ids: list[list[np.ndarray]], lengths: dict[str, int], form: packing.Form
+) -> _Line:
   import seqio
   import tensorflow as tf
 
@@ -82,15 +96,19 @@ def _seqio(ids: list[list[np.ndarray]], lengths: dict[str, int]) -> _Line:
       examples,
       output_signature={n: tf.TensorSpec([None], tf.int32) for n in lengths},
   )
-  converter = seqio.EncDecFeatureConverter(pack=True)
+  converter = (
+      seqio.DecoderFeatureConverter(pack=True)
+      if form.joined
+      else seqio.EncDecFeatureConverter(pack=True)
+  )
   begin = time.process_time()
   rows = list(converter(data, lengths).as_numpy_iterator())
   cost = (time.process_time() - begin) / EXAMPLES * 1e6
-  fills = [
-      float(np.mean([row[f'{side}_segment_ids'] > 0 for row in rows]))
-      for side in ('encoder', 'decoder')
-  ]
-  return 'SeqIO', fills[0], fills[1], cost
+  fills = {
+      side: float(np.mean([row[f'{side}_segment_ids'] > 0 for row in rows]))
+      for side in form.positions(lengths)
+  }
+  return f'SeqIO, {_name(form)}', fills.get('encoder'), fills['decoder'], cost
 
 
 def main() -> None:
@@ -110,13 +128,16 @@ def main() -> None:
   for shots, setting in ((0, ''), (5, ':5_shot')):
     for lengths in LENGTHS:
       ids = _tokens(data, setting, lengths)
-      lines = [_ours(ids, lengths, block) for block in BLOCKS]
-      if not args.no_seqio:
-        lines.append(_seqio(ids, lengths))
+      lines: list[_Line] = []
+      for form in packing.FORMS.values():
+        lines += [_ours(ids, lengths, block, form) for block in BLOCKS]
+        if not args.no_seqio:
+          lines.append(_seqio(ids, lengths, form))
       size = f'{lengths["inputs"]:,}/{lengths["targets"]}'
       for name, encoder, decoder, cost in lines:
+        first = '' if encoder is None else f'{encoder:.1%}'
         print(
-            f'| {shots} | {size} | {name} | {encoder:.1%} | {decoder:.1%} |'
+            f'| {shots} | {size} | {name} | {first} | {decoder:.1%} |'
             f' {cost:.1f} |',
             flush=True,
         )
