@@ -151,6 +151,43 @@ def _gin_arguments(
   parser.set_defaults(default_gin_file=default_file)
 
 
+def _host_arguments(parser: argparse.ArgumentParser) -> None:
+  group = parser.add_argument_group(
+      'hosts',
+      'The same command on each of several hosts. On TPU pods, under Slurm and'
+      ' Open MPI\nand in Kubernetes jobs nothing need be said: JAX finds the'
+      ' hosts.',
+  )
+  for flags, metavar, text in (
+      (
+          ['--coordinator_address'],
+          'HOST:PORT',
+          'where host 0 is reached (default: JAX_COORDINATOR_ADDRESS)',
+      ),
+      (
+          ['--process_count', '--num_processes'],
+          'N',
+          'how many hosts there are (default: JAX_NUM_PROCESSES)',
+      ),
+      (
+          ['--process_index', '--process_id'],
+          'N',
+          'which of them this is, from 0 (default: JAX_PROCESS_ID)',
+      ),
+      (
+          ['--initialization_timeout'],
+          'SECONDS',
+          'how long to wait for all hosts (default: 300)',
+      ),
+      (
+          ['--heartbeat_timeout'],
+          'SECONDS',
+          'when to give up a host that is silent (default: 100)',
+      ),
+  ):
+    group.add_argument(*flags, metavar=metavar, help=text)
+
+
 def _train(commands) -> None:
   parser = commands.add_parser(
       'train',
@@ -181,6 +218,7 @@ def _train(commands) -> None:
   )
   _skip_missing_argument(parser)
   _data_arguments(parser)
+  _host_arguments(parser)
   parser.set_defaults(run='flan_jax.train:main')
 
 
@@ -225,6 +263,7 @@ def _infer(commands) -> None:
   )
   _skip_missing_argument(parser)
   _data_arguments(parser)
+  _host_arguments(parser)
   parser.set_defaults(run='flan_jax.predict:main')
 
 
@@ -244,6 +283,7 @@ def _eval(commands) -> None:
   _prediction_arguments(parser, 'EVAL_OUTPUT_DIR')
   _skip_missing_argument(parser)
   _data_arguments(parser)
+  _host_arguments(parser)
   parser.set_defaults(run='flan_jax.evaluate:main')
 
 

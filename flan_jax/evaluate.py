@@ -17,6 +17,7 @@ from typing import Any, Literal
 from flan_jax import compilation
 from flan_jax import configuration
 from flan_jax import errors
+from flan_jax import hosts
 from flan_jax import partitioning
 from flan_jax import paths
 from flan_jax.checkpoints import runs
@@ -135,6 +136,69 @@ def main(args: argparse.Namespace) -> int:
   started = time.perf_counter()
   configuration.register(partitioning.MeshConfig)
   configuration.register(few_shot.Layout, 'FewShotLayout')
+  with hosts.Session.from_args(args) as session:
+    subject = session.together(lambda: _read(args))
+    session.agree(subject.common)
+    cache = args.cache_dir or paths.cache_dir()
+    compilation.use_cache(pathlib.Path(cache).expanduser())
+    examples = sum(len(each.examples) for each in subject.work)
+    models = session.together(lambda: _Models(subject.settings, examples))
+    answers = subject.answers(models)
+    if session.first:
+      _finish(
+          subject.settings,
+          subject.scope,
+          subject.rendering,
+          models,
+          subject.work,
+          answers,
+      )
+      seconds = time.perf_counter() - started
+      _say(f'evaluated {examples:,} examples in {seconds:.0f} s{models.cut()}')
+  return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Subject:
+  """What there is to do, with all of its rows read; making it needs no jax."""
+
+  settings: Eval
+  step: int
+  untuned: str | None
+  scope: _Scope
+  rendering: protocol.Rendering
+  work: Sequence[protocol.Work]
+
+  def common(self) -> dict[str, Any]:
+    """Returns what must be the same on all hosts."""
+    vocabulary = self.rendering.vocabulary
+    return {
+        **hosts.named(self.settings),
+        'the step of the checkpoint': self.step,
+        'the untuned checkpoint': self.untuned,
+        'VOCABULARY': vocabulary and vocabulary.describe()['sha256'],
+        'the tasks': [task.name for task in self.scope.tasks],
+        'the numbers of their examples': [len(w.examples) for w in self.work],
+    }
+
+  def answers(self, models: '_Models') -> dict[str, list[list[scoring.Answer]]]:
+    """Returns what each system says, by system."""
+    work = self.work
+    answers = {
+        'tuned': models.answers('tuned', self.settings.checkpoint_path, work)
+    }
+    if self.untuned is not None:
+      answers['untuned'] = models.answers('untuned', self.untuned, work)
+    answers['majority'] = protocol.majority_answers(work)
+    return answers
+
+
+def _read(args: argparse.Namespace) -> _Subject:
+  """Looks up what to evaluate and reads its rows; imports nothing slow.
+
+  Raises:
+    UserError: As `main`.
+  """
   settings = configuration.load(
       args.gin_file, args.gin_bindings, args.gin_search_paths, entry=Eval
   ).settings
@@ -162,23 +226,7 @@ def main(args: argparse.Namespace) -> int:
       disable=None,  # Off where nobody watches.
   ) as bar:
     work = protocol.read(planned, access.store, rendering, bar.update)
-
-  # jax from here on: names, settings and data are right.
-  import jax
-
-  cache = args.cache_dir or paths.cache_dir()
-  compilation.use_cache(pathlib.Path(cache).expanduser())
-  models = _Models(settings, sum(len(each.examples) for each in work))
-  answers = {'tuned': models.answers('tuned', settings.checkpoint_path, work)}
-  if untuned is not None:
-    answers['untuned'] = models.answers('untuned', untuned, work)
-  answers['majority'] = protocol.majority_answers(work)
-  if jax.process_index() == 0:
-    _finish(settings, scope, rendering, models, work, answers)
-    seconds = time.perf_counter() - started
-    examples = sum(len(each.examples) for each in work)
-    _say(f'evaluated {examples:,} examples in {seconds:.0f} s{models.cut()}')
-  return 0
+  return _Subject(settings, step, untuned, scope, rendering, work)
 
 
 def _untuned(settings: Eval, directory: pathlib.Path, step: int) -> str | None:

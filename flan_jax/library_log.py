@@ -19,11 +19,18 @@ _PACKAGE = str(pathlib.Path(__file__).resolve().parent)
 _RELAY = pathlib.Path(__file__).with_name('relay.py')
 
 _terminals: list[int] = []
+_entered: list['LibraryLog'] = []
 
 
 def terminal() -> int:
   """Returns the file descriptor that leads to the user, for signal handlers."""
   return _terminals[-1] if _terminals else _STDERR
+
+
+def end() -> None:
+  """Says that this process ends on purpose, before `os._exit`."""
+  for log in _entered:
+    log._order('end')
 
 
 class LibraryLog:
@@ -46,6 +53,7 @@ class LibraryLog:
     os.close(read)
     os.dup2(self._pipe, _STDERR)
     _terminals.append(self._terminal)
+    _entered.append(self)
     self._stderr = sys.stderr
     if _leads_to_stderr(sys.stderr):
       sys.stderr = open(
@@ -67,6 +75,7 @@ class LibraryLog:
     self._messages.flush()
     os.dup2(self._terminal, _STDERR)
     _terminals.remove(self._terminal)
+    _entered.remove(self)
     self._order('end')
     self._relay.wait()
     os.close(self._pipe)

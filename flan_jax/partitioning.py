@@ -1,15 +1,18 @@
 """The mesh, and which of its axes share which array axes.
 
-Arrays name their axes ('batch', 'embed', ...); RULES alone says where each name
-goes. A name that RULES does not know is an error: JAX and Flax would silently
-keep such an array whole on every device.
+Arrays name their axes ('batch', 'embed', ...); rules say where each name goes:
+RULES, unless a run's MeshConfig says otherwise. A name that RULES does not know
+is an error: JAX and Flax would silently keep such an array whole on every
+device.
 
 The mesh is entered with `use`, which is `jax.set_mesh`: inside `with mesh:`
 constraints on activations do nothing on this JAX, without a word.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
+import functools
+import itertools
 import math
 from typing import Any, TYPE_CHECKING
 
@@ -21,22 +24,30 @@ if TYPE_CHECKING:
 AXES = ('data', 'fsdp', 'tensor')
 
 # Logical name -> the mesh axes that share it; () is: every device has all.
+# Where two axes of one array want the same mesh axis, the name that is earlier
+# here has it, as in T5X; that does not happen under these rules, but may under
+# a run's own.
 RULES: dict[str, tuple[str, ...]] = {
-    # Activations. 'hidden' is the residual stream's width, which stays whole
-    # because 'fsdp' already shares the batch.
     'batch': ('data', 'fsdp'),
-    'length': (),
-    'hidden': (),
-    'kv': (),
     # Parameters, and activations that parameters' sharding reaches.
-    'layers': (),
-    'embed': ('fsdp',),
     'heads': ('tensor',),
     'joined_kv': ('tensor',),
     'mlp': ('tensor',),
     'vocab': ('tensor',),
+    'embed': ('fsdp',),
     'relpos_buckets': (),
+    'layers': (),
+    # Activations alone. 'hidden' is the residual stream's width, which stays
+    # whole because 'fsdp' already shares the batch.
+    'length': (),
+    'hidden': (),
+    'kv': (),
 }
+
+# What the run's MeshConfig puts in the place of RULES. It holds for the whole
+# process: activations are constrained deep inside models, in whatever thread
+# compiles them.
+_changed: dict[str, tuple[str, ...]] = {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,14 +60,19 @@ class MeshConfig:
     data: Each has other rows of the batch and all parameters.
     fsdp: Each has other rows of the batch and a share of the parameters.
     tensor: Each has a share of heads, feed-forward and vocabulary.
+    rules: Where logical axes go that are not to go where RULES says: a mesh
+      axis, several, or None (every device has all), by name.
   """
 
   data: int = -1
   fsdp: int = 1
   tensor: int = 1
+  rules: Mapping[str, str | Sequence[str] | None] = dataclasses.field(
+      default_factory=dict
+  )
 
   def __post_init__(self):
-    sizes = dataclasses.asdict(self)
+    sizes = self._sizes()
     for name, size in sizes.items():
       if not isinstance(size, int) or (size < 1 and size != -1):
         raise errors.UserError(
@@ -68,30 +84,100 @@ class MeshConfig:
           'MeshConfig: only one of data, fsdp and tensor can be -1.'
       )
 
+    self.changed_rules()
+
+  def _sizes(self) -> dict[str, int]:
+    return {name: getattr(self, name) for name in AXES}
+
+  def changed_rules(self) -> dict[str, tuple[str, ...]]:
+    """Returns `rules` in the form that RULES has.
+
+    Raises:
+      UserError: A logical axis or a mesh axis is unknown.
+    """
+    if not isinstance(self.rules, Mapping):
+      raise errors.UserError(
+          "MeshConfig.rules: must be like {'hidden': 'tensor', 'embed':"
+          f' None}}, not {self.rules!r}'
+      )
+    changed = {}
+    for name, goal in self.rules.items():
+      if name not in RULES:
+        raise errors.UserError(
+            f'MeshConfig.rules: there is no logical axis {name!r}.'
+            + (errors.nearest(str(name), list(RULES)) or _these(RULES))
+        )
+      if goal is None:
+        axes: tuple[Any, ...] = ()
+      else:
+        axes = (goal,) if isinstance(goal, str) else tuple(goal)
+      for axis in axes:
+        if axis not in AXES:
+          raise errors.UserError(
+              f'MeshConfig.rules: {name!r} is to go along {axis!r}, which is no'
+              f' axis of the mesh.{_these(AXES)}'
+          )
+      if len(set(axes)) < len(axes):
+        raise errors.UserError(
+            f'MeshConfig.rules: {name!r} is to go along {axes} and so along one'
+            ' axis twice'
+        )
+      changed[name] = axes
+    return changed
+
   def shape(self, devices: int) -> tuple[int, int, int]:
     """Returns the mesh's shape over so many devices.
 
     Raises:
       UserError: The axes' product is not the number of devices.
     """
-    sizes = (self.data, self.fsdp, self.tensor)
+    sizes = tuple(self._sizes().values())
     fixed = math.prod(size for size in sizes if size != -1)
-    named = ', '.join(
-        f'{name}={size}' for name, size in zip(AXES, sizes, strict=True)
-    )
-    if -1 in sizes:
-      if devices % fixed:
-        raise errors.UserError(
-            f'MeshConfig: {named} needs a multiple of {fixed} devices, and'
-            f' there are {devices}.'
-        )
+    if -1 in sizes and devices % fixed == 0:
       return tuple(devices // fixed if n == -1 else n for n in sizes)  # type: ignore[return-value]
-    if fixed != devices:
-      raise errors.UserError(
-          f'MeshConfig: {named} needs {fixed} devices, and there are {devices};'
-          ' set one of them to -1 to use all.'
-      )
-    return sizes
+    if -1 not in sizes and fixed == devices:
+      return sizes  # type: ignore[return-value]
+    multiple = 'a multiple of ' if -1 in sizes else ''
+    raise errors.UserError(
+        f'MeshConfig: {_named(sizes)} needs {multiple}{fixed} devices, and'
+        f' there are {devices}; nearest: {_nearest_meshes(sizes, devices)}'
+    )
+
+
+def _named(sizes: Sequence[int]) -> str:
+  return ', '.join(
+      f'{name}={size}' for name, size in zip(AXES, sizes, strict=True)
+  )
+
+
+def _these(names: Iterable[str]) -> str:
+  return f' There are {", ".join(names)}.'
+
+
+def _nearest_meshes(sizes: Sequence[int], devices: int) -> str:
+  """Names the two meshes of all devices that are most like `sizes`."""
+  divisors = [n for n in range(1, devices + 1) if devices % n == 0]
+  choices = [[-1] if size == -1 else divisors for size in sizes]
+
+  def unlike(mesh: tuple[int, ...]) -> tuple[int, float]:
+    # Few axes are to change, and those not by much.
+    pairs = [(a, b) for a, b in zip(sizes, mesh, strict=True) if a != b]
+    return len(pairs), sum(abs(math.log(a / b)) for a, b in pairs)
+
+  valid = [
+      mesh
+      for mesh in itertools.product(*choices)
+      if -1 in mesh
+      and devices % -math.prod(mesh) == 0
+      or math.prod(mesh) == devices
+  ]
+  return ' or '.join(f'({_named(m)})' for m in sorted(valid, key=unlike)[:2])
+
+
+def nearest_multiples(value: int, divisor: int) -> str:
+  """Returns the multiples of `divisor` on either side of `value`, as words."""
+  below = value // divisor * divisor
+  return f'{below} or {below + divisor}' if below else f'{divisor}'
 
 
 def make_mesh(
@@ -100,8 +186,10 @@ def make_mesh(
 ) -> 'jax.sharding.Mesh':
   """Returns a mesh with the axes 'data', 'fsdp' and 'tensor'.
 
+  From here on the rules of `config` hold, in the whole process.
+
   Args:
-    config: Its shape; by default all devices are along 'data'.
+    config: Its shape and rules; by default all devices are along 'data'.
     devices: What it is made of; by default all devices of all hosts.
 
   Raises:
@@ -112,7 +200,12 @@ def make_mesh(
 
   if devices is None:
     devices = jax.devices()
-  shape = (config or MeshConfig()).shape(len(devices))
+  config = config or MeshConfig()
+  shape = config.shape(len(devices))
+  if config.changed_rules() != _changed:
+    _changed.clear()
+    _changed.update(config.changed_rules())
+    jax.clear_caches()  # What was traced is constrained by the rules before.
   # It lays neighbours on a TPU's torus side by side, 'tensor' innermost.
   array = mesh_utils.create_device_mesh(shape, list(devices))
   # Mesh() and not jax.make_mesh(): the latter makes Explicit axes, under which
@@ -127,6 +220,31 @@ def use(mesh: 'jax.sharding.Mesh'):
   return jax.set_mesh(mesh)
 
 
+def _axes(names: Sequence[str | None]) -> list[tuple[str, ...]]:
+  """Returns the mesh axes that share each axis of an array.
+
+  Raises:
+    ValueError: RULES does not have a name.
+  """
+  for name in names:
+    if name is not None and name not in RULES:
+      raise ValueError(
+          f'partitioning.RULES has no logical axis {name!r}.'
+          f'{errors.nearest(name, list(RULES))}'
+      )
+  order = list(RULES)
+  found: list[tuple[str, ...]] = [()] * len(names)
+  taken: set[str] = set()
+  for place, name in sorted(
+      ((p, n) for p, n in enumerate(names) if n is not None),
+      key=lambda pair: order.index(pair[1]),
+  ):
+    wanted = _changed.get(name, RULES[name])
+    found[place] = tuple(axis for axis in wanted if axis not in taken)
+    taken.update(found[place])
+  return found
+
+
 def spec(names: Sequence[str | None]) -> 'jax.sharding.PartitionSpec':
   """Returns where an array goes whose axes have these names.
 
@@ -134,27 +252,13 @@ def spec(names: Sequence[str | None]) -> 'jax.sharding.PartitionSpec':
     names: A logical name for each axis; None is: whole on every device.
 
   Raises:
-    ValueError: RULES does not have a name, or two axes want one mesh axis.
+    ValueError: RULES does not have a name.
   """
   from jax.sharding import PartitionSpec as P
 
-  taken: list[str] = []
-  parts: list[str | tuple[str, ...] | None] = []
-  for name in names:
-    if name is not None and name not in RULES:
-      raise ValueError(
-          f'partitioning.RULES has no logical axis {name!r}.'
-          f'{errors.nearest(name, list(RULES))}'
-      )
-    axes = RULES[name] if name is not None else ()
-    if set(axes) & set(taken):
-      raise ValueError(
-          f'the axes {tuple(names)} would share the mesh axis'
-          f' {next(iter(set(axes) & set(taken)))!r} twice.'
-      )
-    taken += axes
-    parts.append(axes[0] if len(axes) == 1 else axes or None)
-  return P(*parts)
+  return P(
+      *(axes[0] if len(axes) == 1 else axes or None for axes in _axes(names))
+  )
 
 
 def constrain(x: 'jax.Array', names: Sequence[str | None]) -> 'jax.Array':
@@ -184,14 +288,14 @@ def check(
     shape: Sequence[int],
 ):
   """Raises a UserError if an axis does not divide over its mesh axes."""
-  for name, size in zip(names, shape, strict=True):
-    axes = RULES[name] if name is not None else ()
+  for name, size, axes in zip(names, shape, _axes(names), strict=True):
     parts = math.prod(mesh_shape[axis] for axis in axes)
     if size % parts:
       product = ' x '.join(f'{axis}={mesh_shape[axis]}' for axis in axes)
       what = 'the batch' if name == 'batch' else f'the axis {name!r}'
       fix = (
-          f'use a multiple of {parts} rows'
+          f'use a multiple of {parts} rows, such as'
+          f' {nearest_multiples(size, parts)}'
           if name == 'batch'
           else f'take a divisor of {size} for {" x ".join(axes)}'
       )
@@ -245,7 +349,8 @@ def batch_divisor(mesh: 'jax.sharding.Mesh | None' = None) -> int:
   import jax
 
   shape = (jax.sharding.get_abstract_mesh() if mesh is None else mesh).shape
-  return math.prod(shape.get(axis, 1) for axis in RULES['batch'])
+  (axes,) = _axes(('batch',))
+  return math.prod(shape.get(axis, 1) for axis in axes)
 
 
 def batch_sharding(mesh: 'jax.sharding.Mesh') -> 'jax.sharding.NamedSharding':
@@ -262,11 +367,47 @@ def replicated(mesh: 'jax.sharding.Mesh') -> 'jax.sharding.NamedSharding':
   return jax.sharding.NamedSharding(mesh, spec(()))
 
 
+def host_share(mesh: 'jax.sharding.Mesh') -> tuple[int, int]:
+  """Returns which part of each batch this host reads, and of how many.
+
+  Each host reads what its own devices hold. So hosts between which an axis
+  lies that does not share the batch ('tensor') read the same part.
+
+  Raises:
+    UserError: Two hosts would have some rows in common, but not all.
+  """
+  shares, own = _host_shares(batch_sharding(mesh), batch_divisor(mesh))
+  if sum(map(len, shares)) > batch_divisor(mesh):
+    raise errors.UserError(
+        f'MeshConfig: {_named([mesh.shape[axis] for axis in AXES])}: some hosts'
+        ' would hold some rows of a batch in common, but not all; take a tensor'
+        ' that divides the devices of a host, or that they divide'
+    )
+  return shares.index(own), len(shares)
+
+
+@functools.cache
+def _host_shares(
+    sharding: 'jax.sharding.NamedSharding', divisor: int
+) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+  """Returns the different sets of batch parts that hosts hold, and our own."""
+  import jax
+
+  held: dict[int, set[int]] = {}
+  device: Any
+  for device, (part,) in sharding.devices_indices_map((divisor,)).items():
+    held.setdefault(device.process_index, set()).update(
+        range(*part.indices(divisor))
+    )
+  own = tuple(sorted(held[jax.process_index()]))
+  return sorted({tuple(sorted(parts)) for parts in held.values()}), own
+
+
 def put_batch(batch: Mapping[str, Any], mesh: 'jax.sharding.Mesh') -> dict:
   """Moves this host's rows to its devices, as its part of the global batch.
 
   Args:
-    batch: Arrays [rows of this host, ...].
+    batch: Arrays [rows of this host, ...]: the part that `host_share` says.
     mesh: The mesh.
 
   Returns:
@@ -279,15 +420,18 @@ def put_batch(batch: Mapping[str, Any], mesh: 'jax.sharding.Mesh') -> dict:
 
   sharding = batch_sharding(mesh)
   divisor = batch_divisor(mesh)
+  _, shares = host_share(mesh)
   for name, rows in batch.items():
-    total = len(rows) * jax.process_count()
+    total = len(rows) * shares
     if total % divisor:
       raise errors.UserError(
           f'BATCH_SIZE: {name} has {total} rows over all hosts, which the'
-          f" mesh's {divisor} parts of the batch cannot share evenly; use a"
-          f' multiple of {divisor}.'
+          f" mesh's {divisor} parts of the batch cannot share evenly; nearest:"
+          f' {nearest_multiples(total, divisor)}'
       )
   return {
-      name: jax.make_array_from_process_local_data(sharding, rows)
+      name: jax.make_array_from_process_local_data(
+          sharding, rows, (len(rows) * shares, *rows.shape[1:])
+      )
       for name, rows in batch.items()
   }

@@ -16,6 +16,7 @@ from typing import Any, Literal, TYPE_CHECKING
 
 from flan_jax import compilation
 from flan_jax import configuration
+from flan_jax import hosts
 from flan_jax import partitioning
 from flan_jax import paths
 from flan_jax import vocabularies
@@ -114,6 +115,13 @@ def main(args: argparse.Namespace) -> int:
   for configurable in (*model_config.FAMILIES, partitioning.MeshConfig):
     configuration.register(configurable)
   configuration.register(few_shot.Layout, 'FewShotLayout')
+  with hosts.Session.from_args(args) as session:
+    run, tasks = session.together(lambda: _read(args))
+    return _predict_all(run, tasks, session, args)
+
+
+def _read(args: argparse.Namespace) -> tuple['_Run', list[tasks_lib.Task]]:
+  """Looks everything up that can be wrong; imports nothing slow."""
   settings = configuration.load(
       args.gin_file, args.gin_bindings, args.gin_search_paths, entry=Infer
   ).settings
@@ -128,11 +136,20 @@ def main(args: argparse.Namespace) -> int:
       layout=settings.few_shot_layout
       or few_shot.Layout(**facts.get('few_shot_layout', {})),
   )
-  tasks = run.tasks(getattr(args, 'skip_missing', False))
+  return run, run.tasks(getattr(args, 'skip_missing', False))
 
-  # jax from here on: names, settings and rows are right.
+
+def _predict_all(
+    run: '_Run',
+    tasks: Sequence[tasks_lib.Task],
+    session: hosts.Session,
+    args: argparse.Namespace,
+) -> int:
+  """Predicts what is not there yet, with jax from here on."""
+  session.agree(lambda: run.common(tasks))
   from flan_jax.inference import writer
 
+  settings = run.settings
   cache = args.cache_dir or paths.cache_dir()
   compilation.use_cache(pathlib.Path(cache).expanduser())
   output = writer.Output(
@@ -147,7 +164,7 @@ def main(args: argparse.Namespace) -> int:
       },
   )
   waiting = _unfinished(output, tasks, args.overwrite)
-  predictor = run.predictor() if waiting else None
+  predictor = session.together(run.predictor) if waiting else None
   done = [
       _predict(task, run, predictor, output)
       if task.name in waiting
@@ -205,6 +222,20 @@ class _Run:
       for dataset, names in bar:
         self.access.store.prepare(dataset, names)
     return tasks
+
+  def common(self, tasks: Sequence[tasks_lib.Task]) -> dict[str, Any]:
+    """Returns what must be the same on all hosts."""
+    return {
+        **hosts.named(self.settings),
+        'the checkpoint': self.checkpoint.name,
+        'VOCABULARY.sha256': self.vocabulary.describe()['sha256'],
+        **{
+            f'the number of examples of {task.name}': len(
+                self.access.store.open(task.dataset, self.settings.split)
+            )
+            for task in tasks
+        },
+    }
 
   def predictor(self) -> 'predictor_lib.Predictor':
     """Loads the model."""
@@ -301,9 +332,11 @@ def _predict(
 
 def _found(task: tasks_lib.Task, output: 'writer_lib.Output') -> Done:
   from flan_jax.inference import writer
+  import jax
 
   path = output.path(task.name)
-  print(f'{task.name}: {path} is finished; --overwrite predicts it again')
+  if jax.process_index() == 0:
+    print(f'{task.name}: {path} is finished; --overwrite predicts it again')
   return Done(task.name, len(writer.read(path)), None, str(path))
 
 

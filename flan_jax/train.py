@@ -20,6 +20,7 @@ import flan_jax
 from flan_jax import compilation
 from flan_jax import configuration
 from flan_jax import errors
+from flan_jax import hosts as hosts_lib
 from flan_jax import library_log
 from flan_jax import partitioning
 from flan_jax import paths
@@ -69,25 +70,32 @@ def main(args: argparse.Namespace) -> int:
     raise errors.UserError(
         '--gin_file: is needed, such as --gin_file=gin/examples/mini.gin'
     )
-  loaded = load(args.gin_file, args.gin_bindings, args.gin_search_paths)
-  with library_log.LibraryLog() as log:
-    access = access_lib.Access.from_args(args)
-    run = _Run(
+
+  def read() -> _Run:
+    loaded = load(args.gin_file, args.gin_bindings, args.gin_search_paths)
+    return _Run(
         loaded.settings,
         loaded.text,
-        access,
+        access_lib.Access.from_args(args),
         getattr(args, 'skip_missing', False),
     )
-    if getattr(args, 'dry_run', False):
-      run.describe()
-      return 0
+
+  if getattr(args, 'dry_run', False):
+    with library_log.LibraryLog():
+      read().describe()
+    return 0
+  with (
+      library_log.LibraryLog() as log,
+      hosts_lib.Session.from_args(args) as session,
+  ):
+    run = session.together(read)
     cache = args.cache_dir or paths.cache_dir()
     compilation.use_cache(pathlib.Path(cache).expanduser())
     going_on = _GoingOn(
         other_settings=getattr(args, 'resume_with_changes', False),
         other_optimizer=getattr(args, 'reset_optimizer', False),
     )
-    return run.train(going_on, log, started)
+    return run.train(going_on, log, started, session)
 
 
 def load(
@@ -233,7 +241,11 @@ class _Run:
     print(f'\n{self._summary(interface.create(self._settings.model))}')
 
   def train(
-      self, going_on: _GoingOn, log: library_log.LibraryLog, started: float
+      self,
+      going_on: _GoingOn,
+      log: library_log.LibraryLog,
+      started: float,
+      session: hosts_lib.Session,
   ) -> int:
     """Trains to the last step, or until told to stop; returns the exit code.
 
@@ -241,6 +253,49 @@ class _Run:
       going_on: What may differ from the run that is there.
       log: Gets a file in the MODEL_DIR once that is sure to be one.
       started: When the program started, by `time.perf_counter`.
+      session: This host and the others.
+
+    Raises:
+      UserError: As `main`.
+    """
+    step, done = session.together(lambda: self._prepare(going_on))
+    session.agree(lambda: self._common(step))
+    if done:
+      if session.first:
+        _say(
+            f'{self._directory}: is at step {step} of'
+            f' {self._settings.train_steps} already; nothing is left to do'
+        )
+      return 0
+
+    # jax from here on: names, settings and rows are right.
+    from flan_jax.models import interface
+    from flan_jax.training import trainer as trainer_lib
+
+    def make() -> 'trainer_lib.Trainer':
+      mesh = partitioning.make_mesh(self._settings.mesh)
+      self._check_batch(partitioning.batch_divisor(mesh))
+      with partitioning.use(mesh):
+        return trainer_lib.Trainer(
+            self._settings,
+            interface.create(self._settings.model),
+            mesh,
+            members=len(self._mixture.members),
+        )
+
+    trainer = session.together(make)
+    with partitioning.use(trainer.mesh):
+      log.keep(self._directory, session.index)
+      if session.first:
+        self._write_run(trainer)
+        _say(f'{self._summary(trainer.model)}; {_mesh_line(trainer.mesh)}')
+      return self._loop(trainer, going_on, started, session)
+
+  def _prepare(self, going_on: _GoingOn) -> tuple[int | None, bool]:
+    """Checks that the run may go on, and reads its rows.
+
+    Returns:
+      The step of its newest checkpoint, and whether nothing is left to do.
 
     Raises:
       UserError: As `main`.
@@ -251,38 +306,36 @@ class _Run:
       self._check_same_run(going_on)
       last = runs.step_path(self._directory, steps[-1])
       if steps[-1] >= self._settings.train_steps and not integrity.fault(last):
-        _say(
-            f'{self._directory}: is at step {steps[-1]} of'
-            f' {self._settings.train_steps} already; nothing is left to do'
-        )
-        return 0
+        return steps[-1], True
     elif self._settings.initial_checkpoint_path:
       runs.locate(self._settings.initial_checkpoint_path)
     runs.check_writable(self._directory)
     self._prepare_rows()
+    return (steps[-1] if steps else None), False
 
-    # jax from here on: names, settings and rows are right.
-    from flan_jax.models import interface
-    from flan_jax.training import trainer as trainer_lib
-    import jax
-
-    mesh = partitioning.make_mesh(self._settings.mesh)
-    self._check_batch(partitioning.batch_divisor(mesh))
-    with partitioning.use(mesh):
-      trainer = trainer_lib.Trainer(
-          self._settings,
-          interface.create(self._settings.model),
-          mesh,
-          members=len(self._mixture.members),
-      )
-      log.keep(self._directory, jax.process_index())
-      if jax.process_index() == 0:
-        self._write_run(trainer)
-        _say(f'{self._summary(trainer.model)}; {_mesh_line(mesh)}')
-      return self._loop(trainer, going_on, started)
+  def _common(self, step: int | None) -> dict[str, Any]:
+    """Returns what must be the same on all hosts."""
+    store = self._access.store
+    return {
+        'flan_jax': flan_jax.__version__,
+        **hosts_lib.named(self._settings),
+        **self._facts(),
+        # A MODEL_DIR that hosts do not share has it on one of them alone.
+        'the newest checkpoint in MODEL_DIR': step,
+        **{
+            f'the number of examples of {task.name}': len(
+                store.open(task.dataset, _SPLIT)
+            )
+            for task, _ in self._mixture.members
+        },
+    }
 
   def _loop(
-      self, trainer: 'trainer_lib.Trainer', going_on: _GoingOn, started: float
+      self,
+      trainer: 'trainer_lib.Trainer',
+      going_on: _GoingOn,
+      started: float,
+      session: hosts_lib.Session,
   ) -> int:
     """Opens what the loop needs, runs it, and closes everything again."""
     from flan_jax.checkpoints import native
@@ -293,12 +346,15 @@ class _Run:
 
     settings = self._settings
     train_step = None
-    with contextlib.ExitStack() as stack:
-      stack.enter_context(
-          memory.explained(lambda: trainer.memory_table(train_step))
-      )
+    with (
+        contextlib.ExitStack() as stack,
+        session.guard(),
+        memory.explained(lambda: trainer.memory_table(train_step)),
+    ):
       watch = stack.enter_context(preemption.Watch())
-      pipeline = stack.enter_context(contextlib.closing(self._pipeline()))
+      pipeline = stack.enter_context(
+          contextlib.closing(self._pipeline(trainer.mesh))
+      )
       checkpointer = stack.enter_context(
           native.Checkpointer(
               self._directory,
@@ -331,6 +387,8 @@ class _Run:
           self._guard(checkpointer),
       )
     last = runs.step_path(self._directory, step)
+    if not session.first:
+      return 0
     if step < settings.train_steps:
       _say(
           f'told to stop: saved step {step} of {settings.train_steps} as'
@@ -380,6 +438,7 @@ class _Run:
     Batches are read ahead while the state is made.
     """
     from flan_jax.training import feed
+    import jax
 
     def restored(step: int):
       position = checkpointer.position(step)
@@ -392,7 +451,8 @@ class _Run:
       except BaseException:
         batches.close()
         raise
-      _say(f'going on from {runs.step_path(self._directory, step)}')
+      if jax.process_index() == 0:
+        _say(f'going on from {runs.step_path(self._directory, step)}')
       return step, state, batches
 
     found = checkpointer.newest(restored, _say)
@@ -458,9 +518,10 @@ class _Run:
         bar.set_postfix_str(task.dataset.name, refresh=False)
         self._access.store.prepare(task.dataset, [split])
 
-  def _pipeline(self) -> 'pipeline_lib.TrainPipeline':
+  def _pipeline(
+      self, mesh: 'jax.sharding.Mesh'
+  ) -> 'pipeline_lib.TrainPipeline':
     from flan_jax.data import pipeline
-    import jax
 
     return pipeline.TrainPipeline(
         self._mixture,
@@ -468,8 +529,7 @@ class _Run:
         self._vocabulary,
         self._access.store,
         dataclasses.replace(self._pipeline_config(), member_ids=True),
-        jax.process_index(),
-        jax.process_count(),
+        *partitioning.host_share(mesh),
     )
 
   def _pipeline_config(self) -> 'pipeline_lib.PipelineConfig':
@@ -490,7 +550,6 @@ class _Run:
   ) -> 'loop_lib.Evaluator | None':
     from flan_jax.data import pipeline
     from flan_jax.training import loop
-    import jax
 
     if self._eval_mixture is None:
       return None
@@ -504,8 +563,7 @@ class _Run:
             self._access.store,
             self._pipeline_config(),
             self._settings.eval_steps,
-            jax.process_index(),
-            jax.process_count(),
+            *partitioning.host_share(trainer.mesh),
         ),
         trainer.mesh,
     )
@@ -551,13 +609,13 @@ class _Run:
       )
 
   def _check_batch(self, divisor: int) -> None:
-    rows = self._settings.batch_size // self._settings.num_microbatches
-    if rows % divisor:
+    rows, parts = self._settings.batch_size, self._settings.num_microbatches
+    if rows % (divisor * parts):
+      microbatches = f' in {parts} microbatches' if parts > 1 else ''
       raise errors.UserError(
-          f'BATCH_SIZE: the mesh shares the rows out to {divisor} devices, so'
-          ' it must be a multiple of'
-          f' {divisor * self._settings.num_microbatches}, not'
-          f' {self._settings.batch_size}'
+          f'BATCH_SIZE: {rows} rows{microbatches} cannot be shared out evenly'
+          f' to the {divisor} parts that the mesh makes of a batch; nearest:'
+          f' {partitioning.nearest_multiples(rows, divisor * parts)}'
       )
 
   def _write_run(self, trainer: 'trainer_lib.Trainer') -> None:

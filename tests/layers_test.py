@@ -29,6 +29,7 @@ LAYERS = (
     (
         'compilation',
         'environment',
+        'hosts',
         'library_log',
         'partitioning',
         'relay',
@@ -55,6 +56,8 @@ PEERS = {
     ('gin_files', 'errors'),
     ('gin_files', 'paths'),
     ('partitioning', 'errors'),
+    ('hosts', 'errors'),
+    ('hosts', 'library_log'),
 }
 TENSORFLOW = {'tensorflow', 'tensorflow_datasets', 'tensorflow_text', 'seqio'}
 TENSORFLOW_PLACES = {

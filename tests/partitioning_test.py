@@ -38,8 +38,16 @@ def test_the_rest_of_the_devices_are_along_one_axis():
 @pytest.mark.parametrize(
     'sizes, words',
     [
-        (dict(data=3), 'data=3, fsdp=1, tensor=1 needs 3 devices, .* are 8'),
-        (dict(tensor=3), 'needs a multiple of 3 devices, and there are 8'),
+        (
+            dict(data=3),
+            r'data=3, fsdp=1, tensor=1 needs 3 devices, and there are 8;'
+            r' nearest: \(data=8, fsdp=1, tensor=1\) or',
+        ),
+        (
+            dict(tensor=3),
+            r'needs a multiple of 3 devices, and there are 8; nearest:'
+            r' \(data=-1, fsdp=1, tensor=4\) or \(data=-1, fsdp=1, tensor=2\)',
+        ),
         (dict(data=-1, fsdp=-1), 'only one of data, fsdp and tensor can be -1'),
         (dict(fsdp=0), 'MeshConfig.fsdp: must be a positive integer, or -1'),
         (dict(tensor='2'), 'MeshConfig.tensor: must be a positive integer'),
@@ -66,7 +74,7 @@ def test_every_device_gets_its_rows(sizes):
 
 
 def test_rows_that_do_not_divide_are_refused():
-  with pytest.raises(errors.UserError, match='BATCH_SIZE: .* 12 rows .* of 8'):
+  with pytest.raises(errors.UserError, match='12 rows .* 8 parts .*: 8 or 16'):
     partitioning.put_batch({'tokens': np.zeros((12, 3))}, _mesh())
 
 
@@ -100,11 +108,106 @@ def test_an_unknown_name_is_an_error_with_a_mesh_and_without():
     partitioning.shardings(_mesh(), {'a': {'b': ('btach',)}})
 
 
-def test_names_must_be_as_many_as_axes_and_share_no_mesh_axis():
+def test_names_must_be_as_many_as_axes():
   with pytest.raises(ValueError, match='names 1 axes of'):
     partitioning.constrain(np.ones((8, 3)), ('batch',))
-  with pytest.raises(ValueError, match="'tensor' twice"):
-    partitioning.spec(('mlp', 'vocab'))
+
+
+def test_a_mesh_axis_goes_to_the_name_that_is_earlier_in_the_rules():
+  assert partitioning.spec(('vocab', 'mlp')) == jax.P(None, 'tensor')
+  assert partitioning.spec(('embed', 'batch')) == jax.P(None, ('data', 'fsdp'))
+
+
+@pytest.fixture
+def usual_rules():
+  """Puts the usual rules back after a test."""
+  yield
+  _mesh()
+  assert partitioning.spec(('hidden',)) == jax.P(None)
+
+
+@pytest.mark.usefixtures('usual_rules')
+def test_a_run_may_have_rules_of_its_own():
+  mesh = _mesh(
+      fsdp=2,
+      tensor=2,
+      rules={'hidden': 'tensor', 'embed': None, 'batch': ('data',)},
+  )
+  names = ('batch', 'length', 'hidden')
+  assert partitioning.spec(names) == jax.P('data', None, 'tensor')
+  # Of two that want 'tensor', the earlier one in RULES gets it.
+  assert partitioning.spec(('vocab', 'hidden')) == jax.P('tensor', None)
+  assert partitioning.spec(('embed', 'mlp')) == jax.P(None, 'tensor')
+  assert partitioning.batch_divisor(mesh) == 2
+
+  @jax.jit
+  def half(x):
+    return partitioning.constrain(x / 2, names)
+
+  x = np.ones((8, 3, 4), np.float32)
+  with partitioning.use(mesh):
+    assert half(x).sharding.spec == jax.P('data', None, 'tensor')
+  # Other rules hold for what was traced under these, too.
+  with partitioning.use(_mesh(fsdp=2, tensor=2)):
+    assert half(x).sharding.spec == jax.P(('data', 'fsdp'))
+
+
+@pytest.mark.parametrize(
+    'rules, words',
+    [
+        ({'hiden': 'tensor'}, "no logical axis 'hiden'. Did you mean hidden"),
+        ({'abspos': None}, "no logical axis 'abspos'. .*batch, heads"),
+        ({'mlp': 'model'}, "'mlp' is to go along 'model', .* data, fsdp, ten"),
+        ({'mlp': ('fsdp', 'fsdp')}, 'along one axis twice'),
+        ([('mlp', 'tensor')], r"must be like \{'hidden': 'tensor'"),
+    ],
+)
+def test_rules_that_name_nothing_are_refused(rules, words):
+  with pytest.raises(errors.UserError, match=f'MeshConfig.rules: .*{words}'):
+    partitioning.MeshConfig(rules=rules)
+
+
+class _Device:
+  """A device of a host that is not here."""
+
+  def __init__(self, number: int, host: int):
+    self.id, self.process_index = number, host
+
+
+@pytest.mark.parametrize(
+    'tensor, per_host, expected',
+    [
+        (1, 4, (0, 2)),
+        (2, 2, (0, 4)),
+        (4, 2, (0, 2)),  # Two hosts for each part of the batch.
+        (8, 2, (0, 1)),  # All hosts hold all rows.
+        (4, 3, None),
+    ],
+)
+def test_hosts_read_what_their_devices_hold(
+    tensor, per_host, expected, monkeypatch
+):
+  own = _mesh(tensor=tensor)
+  where = {
+      _Device(d.id, place // per_host): index
+      for place, (d, index) in enumerate(
+          partitioning.batch_sharding(own)
+          .devices_indices_map((8 // tensor,))
+          .items()
+      )
+  }
+
+  class Sharding:
+
+    def devices_indices_map(self, shape):
+      return where
+
+  monkeypatch.setattr(partitioning, 'batch_sharding', lambda mesh: Sharding())
+  if expected is None:
+    with pytest.raises(errors.UserError, match='some rows of a batch in comm'):
+      partitioning.host_share(own)
+  else:
+    assert partitioning.host_share(own) == expected
 
 
 def test_an_axis_that_does_not_divide_is_named():

@@ -401,8 +401,8 @@ def test_a_dry_run_prints_and_leaves_nothing(project, capsys):
         (
             ['--gin.BATCH_SIZE=12'],
             (
-                'BATCH_SIZE: the mesh shares the rows out to 8 devices, so it'
-                ' must be a multiple of 8, not 12'
+                'BATCH_SIZE: 12 rows cannot be shared out evenly to the 8 parts'
+                ' that the mesh makes of a batch; nearest: 8 or 16'
             ),
         ),
         (

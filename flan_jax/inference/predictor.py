@@ -274,10 +274,10 @@ class Predictor:
 
   def _put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """Puts this host's rows of a batch that every host holds on the mesh."""
-    count, host = jax.process_count(), jax.process_index()
+    index, count = partitioning.host_share(self._mesh)
     share = self.batch_size // count
     local = {
-        name: rows[host * share : (host + 1) * share]
+        name: rows[index * share : (index + 1) * share]
         for name, rows in batch.items()
     }
     return partitioning.put_batch(local, self._mesh)
