@@ -183,15 +183,16 @@ class Session:
   def __enter__(self) -> 'Session':
     return self
 
-  def __exit__(self, kind: Any, error: BaseException | None, trace: Any):
+  def __exit__(
+      self, kind: Any, error: BaseException | None, trace: Any
+  ) -> None:
     if error is not None:
       self._leave(error)
     elif self.count > 1:
-      from jax.experimental import multihost_utils
-
       # The first host may have more to write than the others care to wait for
       # when JAX shuts down.
-      multihost_utils.sync_global_devices('flan_jax: done')
+      with self.guard():
+        gather('done')
     self._be_silent()
 
   @contextlib.contextmanager

@@ -154,8 +154,13 @@ def test_a_schedule_goes_with_any_optimizer(tmp_path, schedule):
 @pytest.mark.parametrize('mesh', _names('meshes'))
 def test_a_mesh_goes_with_a_run(tmp_path, mesh):
   settings = _load(tmp_path, mesh=mesh)
-  shapes = {'data': (8, 1, 1), 'fsdp': (1, 8, 1), 'tensor': (1, 1, 8)}
-  assert settings.mesh.shape(8) == shapes[mesh]
+  shapes = {
+      'data': (16, 1, 1),
+      'fsdp': (1, 16, 1),
+      'tensor': (2, 1, 8),
+      'fsdp_tensor': (1, 2, 8),
+  }
+  assert settings.mesh.shape(16) == shapes[mesh]
 
 
 def test_the_order_of_includes_does_not_matter(tmp_path):

@@ -13,12 +13,12 @@ leaves the earlier ones as they were.
 from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any, TypeVar
 
 from flan_jax import errors
+from flan_jax import hosts
 from flan_jax import partitioning
 from flan_jax import vocabularies
 from flan_jax.checkpoints import failures
@@ -161,15 +161,7 @@ class Checkpointer:
       return position
     if self._merge is None:
       raise ValueError('Several hosts have positions, and none merges them.')
-    text = np.frombuffer(json.dumps(position).encode(), np.uint8)
-    lengths = multihost_utils.process_allgather(np.array(len(text)))
-    padded = np.zeros(lengths.max(), np.uint8)
-    padded[: len(text)] = text
-    rows = multihost_utils.process_allgather(padded)
-    return self._merge([
-        json.loads(row[:length].tobytes())
-        for row, length in zip(rows, lengths.ravel(), strict=True)
-    ])
+    return self._merge(hosts.gather(position))
 
   def newest(
       self, attempt: Callable[[int], _T], say: Callable[[str], None]
