@@ -264,7 +264,8 @@ def spec(names: Sequence[str | None]) -> 'jax.sharding.PartitionSpec':
 def constrain(x: 'jax.Array', names: Sequence[str | None]) -> 'jax.Array':
   """Fixes where an activation goes, inside `use(mesh)`; else returns it as is.
 
-  The names are checked with a mesh or without.
+  The names are checked with a mesh or without. An axis of one entry stays
+  whole, as the length of what is decoded token by token; the batch's does not.
 
   Raises:
     ValueError: A name is not in RULES, or there are more or fewer than axes.
@@ -272,9 +273,15 @@ def constrain(x: 'jax.Array', names: Sequence[str | None]) -> 'jax.Array':
   """
   import jax
 
-  partition = spec(names)
   if len(names) != x.ndim:
     raise ValueError(f'{tuple(names)} names {len(names)} axes of {x.shape}.')
+  partition = spec(names)  # Knows all names.
+  if 1 in x.shape:
+    names = [
+        None if size == 1 and name != 'batch' else name
+        for name, size in zip(names, x.shape, strict=True)
+    ]
+    partition = spec(names)
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return x

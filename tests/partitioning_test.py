@@ -152,6 +152,21 @@ def test_a_run_may_have_rules_of_its_own():
     assert half(x).sharding.spec == jax.P(('data', 'fsdp'))
 
 
+@pytest.mark.usefixtures('usual_rules')
+def test_an_axis_of_one_entry_stays_whole_but_the_batch_does_not():
+  mesh = _mesh(fsdp=2, tensor=2, rules={'length': 'tensor'})
+  with partitioning.use(mesh):
+    constrain = jax.jit(
+        lambda x: partitioning.constrain(x, ('batch', 'length', None))
+    )
+    whole = jax.P(('data', 'fsdp'))
+    assert constrain(np.ones((4, 1, 3))).sharding.spec == whole
+    shared = constrain(np.ones((4, 6, 3))).sharding.spec
+    assert shared == jax.P(('data', 'fsdp'), 'tensor')
+    with pytest.raises(errors.UserError, match='the batch has 1 entries'):
+      constrain(np.ones((1, 6, 3)))
+
+
 @pytest.mark.parametrize(
     'rules, words',
     [
