@@ -121,7 +121,7 @@ def test_one_signal_stops_both_and_a_broken_checkpoint_is_passed_over(
   stops = [re.findall(r'saved step (\d+) of 40', error) for error in errors]
   last = runs.steps(tmp_path / 'run')[-1]
   assert 4 < last < 40
-  assert stops == [[str(last)], [str(last)]]
+  assert stops == [[str(last)], []]  # The first host alone says it.
   # Both go on together from the one before.
   for path in (tmp_path / 'run' / f'checkpoint_{last}').glob('params/d/*'):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -129,8 +129,7 @@ def test_one_signal_stops_both_and_a_broken_checkpoint_is_passed_over(
   hosts = start(0)
   errors = [host.communicate(timeout=200)[1] for host in hosts]
   assert [host.returncode for host in hosts] == [0, 0], errors
-  for error in errors:
-    assert f'going on from {tmp_path}/run/checkpoint_{before}\n' in error
+  assert f'going on from {tmp_path}/run/checkpoint_{before}\n' in errors[0]
   assert errors[0].count('warning: ') == 1 and 'warning: ' not in errors[1]
   assert (tmp_path / 'run' / f'broken_checkpoint_{last}').is_dir()
   records = metrics.read(tmp_path / 'run' / 'metrics.jsonl')
