@@ -324,6 +324,7 @@ class _Models:
     self._settings = settings
     self._examples = examples
     self._mesh = partitioning.make_mesh(settings.mesh)
+    hosts.meet(self._mesh)
     self._predictor: Any = None
     self._loaded: Any = None
     self._cut = 0

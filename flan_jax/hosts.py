@@ -17,8 +17,10 @@ import argparse
 from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
+import functools
 import glob
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -28,10 +30,13 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TYPE_CHECKING, TypeVar
 
 from flan_jax import errors
 from flan_jax import library_log
+
+if TYPE_CHECKING:
+  import jax
 
 T = TypeVar('T')
 
@@ -402,6 +407,38 @@ def gather(value: Any) -> list[Any]:
       json.loads(row[:length].tobytes())
       for row, length in zip(rows, lengths, strict=True)
   ]
+
+
+def meet(mesh: 'jax.sharding.Mesh') -> None:
+  """Connects the CPU devices of all hosts; elsewhere it does nothing.
+
+  gloo gives hosts 30 seconds from the first to the last that comes to a
+  program, if they have not met before; the time it takes to compile a step may
+  differ by more. So they meet where all come at the same time.
+  """
+  import jax
+  import numpy as np
+
+  if jax.process_count() == 1 or jax.default_backend() != 'cpu':
+    return
+  axes = [name for name, size in mesh.shape.items() if size > 1]
+  sharding = jax.sharding.NamedSharding(mesh, jax.P(tuple(mesh.shape)))
+  ones = np.ones(mesh.size, np.float32)
+  each = jax.make_array_from_callback(ones.shape, sharding, ones.__getitem__)
+  gather('here')
+  # Any axes together may be what a program shares something along.
+  for count in range(1, len(axes) + 1):
+    for some in itertools.combinations(axes, count):
+      rest = tuple(name for name in mesh.shape if name not in some)
+      total = jax.jit(
+          jax.shard_map(
+              functools.partial(jax.lax.psum, axis_name=some),
+              mesh=mesh,
+              in_specs=sharding.spec,
+              out_specs=jax.P(rest),
+          )
+      )
+      jax.block_until_ready(total(each))
 
 
 def named(settings: Any) -> dict[str, Any]:

@@ -254,9 +254,11 @@ def spec(names: Sequence[str | None]) -> 'jax.sharding.PartitionSpec':
   Raises:
     ValueError: RULES does not have a name.
   """
-  from jax.sharding import PartitionSpec as P
+  # Not `from jax.sharding import`: this runs in threads, while others import
+  # libraries that make imports lazy, and would get a module of that name.
+  import jax
 
-  return P(
+  return jax.P(
       *(axes[0] if len(axes) == 1 else axes or None for axes in _axes(names))
   )
 

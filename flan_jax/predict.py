@@ -244,6 +244,7 @@ class _Run:
 
     settings = self.settings
     mesh = partitioning.make_mesh(settings.mesh)
+    hosts.meet(mesh)
     loaded = native.load_model(
         self.checkpoint,
         mesh=mesh,

@@ -284,6 +284,7 @@ class _Run:
         )
 
     trainer = session.together(make)
+    hosts_lib.meet(trainer.mesh)
     with partitioning.use(trainer.mesh):
       log.keep(self._directory, session.index)
       if session.first:
