@@ -215,6 +215,14 @@ def test_a_run_leaves_what_later_commands_need(project, straight):
   assert start['packages']['jax'] == jax.__version__
 
 
+def test_its_curves_can_be_drawn(straight, tmp_path, capsys):
+  output = tmp_path / 'curves.html'
+  assert cli.main(['compare', str(straight), f'--output={output}']) == 0
+  shown = capsys.readouterr().out.splitlines()
+  assert shown[1].split()[:2] == ['straight', '12']
+  assert 'Training loss, nats a target token' in output.read_text()
+
+
 def test_the_saved_configuration_is_a_gin_file(straight):
   first = train.load([str(straight / 'config.gin')], [], [])
   assert first.settings.model_dir == str(straight)
