@@ -222,6 +222,42 @@ def _train(commands) -> None:
   parser.set_defaults(run='flan_jax.train:main')
 
 
+def _compile(commands) -> None:
+  parser = commands.add_parser(
+      'compile',
+      help='compile the training step for a TPU slice, without one',
+      description=(
+          'Compiles the training step of a run for a TPU slice that need not be'
+          ' there, and\nprints memory, FLOPs, bytes, collectives and a floor of'
+          ' the time of a step.\nNeeds the TPU compiler (pip install'
+          ' "flan_jax[tpu]"), no TPU and no data.'
+      ),
+  )
+  _gin_arguments(parser)
+  parser.add_argument(
+      '--topology',
+      metavar='SLICE',
+      help='such as v5e:16x16 or v5e-256, v4-8, v5p:4x4x4, v6e-64',
+  )
+  parser.add_argument(
+      '--effort',
+      metavar='X',
+      help=(
+          'how hard the compiler tries: 0 as in training (default), -1 for a'
+          ' first look in a fifth of the time'
+      ),
+  )
+  parser.add_argument('--json', action='store_true', help='print JSON')
+  parser.add_argument(
+      '--mixtures',
+      action='append',
+      default=[],
+      metavar='PATH',
+      help='a file or folder of your own declarations; repeatable',
+  )
+  parser.set_defaults(run='flan_jax.compile:main')
+
+
 def _prediction_arguments(
     parser: argparse.ArgumentParser, output_macro: str
 ) -> None:
@@ -515,6 +551,7 @@ def parser() -> argparse.ArgumentParser:
   )
   for add in (
       _train,
+      _compile,
       _infer,
       _eval,
       _compare,

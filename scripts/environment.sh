@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: makes a virtual environment once, and says how.
 # Settings: PYTHON (default python3), VENV (default .venv), INSTALL (0: use the
 # environment as it is).

@@ -12,6 +12,7 @@ LAYERS = (
     ('cli', '__main__'),
     (
         'train',
+        'compile',
         'predict',
         'evaluate',
         'browse',
@@ -23,7 +24,7 @@ LAYERS = (
         'seqio_tasks',
         'datasets',
     ),
-    ('training', 'inference', 'evaluation'),
+    ('training', 'inference', 'evaluation', 'topologies'),
     ('checkpoints', 'models'),
     ('data',),
     (
@@ -44,6 +45,7 @@ LAYERS = (
 )
 # Peers in one layer that may see each other, from -> to.
 PEERS = {
+    ('compile', 'train'),
     ('__main__', 'cli'),
     ('evaluation', 'inference'),
     ('checkpoints', 'models'),

@@ -116,6 +116,14 @@ class Trainer:
 
   def compiled_step(self) -> Any:
     """Returns the train step, compiled for the shapes of all batches."""
+    return self.lowered_step().compile()
+
+  def lowered_step(self) -> Any:
+    """Returns the train step, traced for the shapes of all batches.
+
+    The mesh may be of devices that are not there, such as those of
+    `jax.experimental.topologies`, if it is not in use.
+    """
     settings = self._settings
     sharding = partitioning.batch_sharding(self.mesh)
     batch = {
@@ -143,7 +151,7 @@ class Trainer:
         ),
     )
     with partitioning.use(self.mesh):  # Each thread has a mesh of its own.
-      return jitted.lower(self._like, batch).compile()
+      return jitted.lower(self._like, batch)
 
   def memory_table(self, compiled: Any | None) -> str:
     """Returns what a device's memory is to hold, a line a kind.
