@@ -1,4 +1,4 @@
-"""Compiles gin/pods/*.gin for their slices; writes the table of docs/scaling.md.
+"""Compiles gin/pods/*.gin for their slices; fills in docs/scaling.md.
 
     python benchmarks/scaling.py --output=runs/scaling         # what is missing
     python benchmarks/scaling.py --output=runs/scaling --table # docs/scaling.md

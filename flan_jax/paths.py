@@ -6,6 +6,9 @@ checkout they lie beside the package, in a wheel inside it.
 
 import os
 import pathlib
+import re
+
+from flan_jax import errors
 
 # Strict editable installs link files one by one; resolve() leads back to the
 # real folder, so that files added later are seen.
@@ -61,3 +64,21 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(named).expanduser()
   base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
   return pathlib.Path(base).expanduser() / 'flan_jax'
+
+
+def check_local(name: str, path: str | os.PathLike[str] | None) -> None:
+  """Refuses addresses such as gs://bucket/run: pathlib makes a folder of them.
+
+  Args:
+    name: The flag or macro that is to blame.
+    path: What it says; None passes.
+
+  Raises:
+    UserError: It is no path of this machine's file systems.
+  """
+  match = re.match(r'([a-z][a-z0-9+.\-]+)://', str(path or ''))
+  if match is not None:
+    raise errors.UserError(
+        f'{name}: {path}: buckets are used through a folder that they are'
+        f' mounted on, not as {match.group(0)}; docs/launching.md says how'
+    )

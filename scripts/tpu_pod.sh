@@ -4,11 +4,14 @@
 # the log, and begins again after a preemption. docs/launching.md is the guide.
 #
 #   bash scripts/tpu_pod.sh run --name=NAME --zone=ZONE --type=v5litepod-16 \
-#       [--spot] [--dry-run] -- --gin_file=MY.gin --gin.MODEL_DIR=gs://B/RUN
+#       --bucket=BUCKET [--spot] [--dry-run] -- \
+#       --gin_file=MY.gin --gin.MODEL_DIR=/gcs/runs/mine
 #   bash scripts/tpu_pod.sh logs|stop|status|delete --name=NAME --zone=ZONE
 #
 # What follows `--` are the arguments of `flan-jax train`.
 #
+#   --bucket=B        mounted on /gcs on every worker: MODEL_DIR, data and cache
+#                     go there
 #   --project=P       the project (default: gcloud's)
 #   --version=V       the TPU VMs' software (default: as the type needs)
 #   --restarts=N      how often to begin again (default: 100)
@@ -28,7 +31,7 @@ fail() {
 
 command="${1:-}"
 [ $# -gt 0 ] && shift
-name='' zone='' type='' project='' version='' restarts=100 spot=0 dry_run=0
+name='' zone='' type='' bucket='' project='' version='' restarts=100 spot=0 dry_run=0
 environment=()
 train=()
 while [ $# -gt 0 ]; do
@@ -36,6 +39,7 @@ while [ $# -gt 0 ]; do
     --name=*) name="${1#*=}" ;;
     --zone=*) zone="${1#*=}" ;;
     --type=*) type="${1#*=}" ;;
+    --bucket=*) bucket="${1#*=}" && bucket="${bucket#gs://}" ;;
     --project=*) project="${1#*=}" ;;
     --version=*) version="${1#*=}" ;;
     --restarts=*) restarts="${1#*=}" ;;
@@ -67,8 +71,8 @@ if [ "$command" = run ]; then
   [ "${#train[@]}" -gt 0 ] ||
     fail 'the arguments of flan-jax train are needed, after --'
   case " ${train[*]}" in
-    *gin.MODEL_DIR*gs://* | *MODEL_DIR=*/gcs/*) ;;
-    *) echo 'tpu_pod.sh: note: no --gin.MODEL_DIR=gs://...: a MODEL_DIR on the' \
+    *MODEL_DIR=/gcs/* | *'MODEL_DIR /gcs/'*) ;;
+    *) echo 'tpu_pod.sh: note: no --gin.MODEL_DIR=/gcs/...: a MODEL_DIR on the' \
       'workers is lost with them' >&2 ;;
   esac
 fi
@@ -180,6 +184,26 @@ command -v uv >/dev/null || python3 -m pip install --quiet --user uv
 uv pip install --quiet --python ~/flan_env/bin/python "$HOME/flan_jax[tpu,seqio]"'
 }
 
+# Mounts the bucket on /gcs on all workers, unless it is mounted there.
+mount_bucket() {
+  [ -n "$bucket" ] || return 0
+  echo "== mounting $bucket on /gcs on all workers" >&2
+  # Orbax names a checkpoint once it is complete: folders must be renamed, which
+  # a bucket without folders of its own does file by file.
+  on_worker all "set -e
+if mountpoint -q /gcs; then exit 0; fi
+if ! command -v gcsfuse >/dev/null; then
+  release=gcsfuse-\$(lsb_release -c -s)
+  curl -fsS https://packages.cloud.google.com/apt/doc/apt-key.gpg |
+    sudo tee /usr/share/keyrings/cloud.google.asc >/dev/null
+  echo \"deb [signed-by=/usr/share/keyrings/cloud.google.asc] https://packages.cloud.google.com/apt \$release main\" |
+    sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null
+  sudo apt-get -qq update && sudo apt-get -qq install -y gcsfuse
+fi
+sudo mkdir -p /gcs && sudo chown \"\$USER\" /gcs
+gcsfuse --implicit-dirs --rename-dir-limit=1000000 $(printf '%q' "$bucket") /gcs"
+}
+
 # Starts the run on every worker, unless it runs there already. It does not end
 # with the connection; its exit code is left in a file.
 start() {
@@ -224,7 +248,7 @@ run() {
   local left="$restarts" code now
   while true; do
     ensure_slice
-    if install && start && show_log; then
+    if install && mount_bucket && start && show_log; then
       code="$(exit_code)"
     else
       code=''

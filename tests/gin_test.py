@@ -10,6 +10,7 @@ from flan_jax import partitioning
 from flan_jax import predict
 from flan_jax import train
 from flan_jax.data import few_shot
+from flan_jax.topologies import chips
 from flan_jax.training import optimizers
 from flan_jax.training import schedules
 import numpy as np
@@ -64,6 +65,18 @@ def test_an_example_is_short_and_lacks_only_the_folder(name):
     train.load([file], [], [])
   assert str(error.value).startswith('gin/runs/train.gin:')
   assert 'MODEL_DIR is required:' in str(error.value)
+
+
+@pytest.mark.parametrize('name', [n for n in _names('pods') if '_' in n])
+def test_a_pods_batch_and_mesh_fit_its_slice(name):
+  slice_ = chips.find(name.split('_', 1)[1].replace('_', '-'))
+  settings = train.load([f'gin/pods/{name}.gin'], ['MODEL_DIR=x'], []).settings
+  data, fsdp, tensor = settings.mesh.shape(slice_.size)
+  assert data * fsdp * tensor == slice_.size
+  assert settings.batch_size % (data * fsdp) == 0
+  # Fewer columns than a TPU has lanes would be padded.
+  assert settings.model.emb_dim // fsdp >= 128
+  assert settings.model.dtype == 'bfloat16'
 
 
 @pytest.mark.parametrize('model', _names('models/t5_1_1'))

@@ -46,6 +46,7 @@ LAYERS = (
 # Peers in one layer that may see each other, from -> to.
 PEERS = {
     ('compile', 'train'),
+    ('paths', 'errors'),
     ('__main__', 'cli'),
     ('evaluation', 'inference'),
     ('checkpoints', 'models'),

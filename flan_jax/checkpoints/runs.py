@@ -96,6 +96,7 @@ def locate(path: str | os.PathLike[str]) -> tuple[pathlib.Path, int]:
   Raises:
     UserError: There is no such run or checkpoint; those that exist are named.
   """
+  paths.check_local('checkpoint', path)
   given = pathlib.Path(path).expanduser()
   match = _STEP.fullmatch(given.name)
   directory = given.parent if match else given

@@ -101,16 +101,23 @@ def build(lowered: Any, effort: float = 0.0) -> Built:
 
 
 def too_much(message: str) -> tuple[int, int] | None:
-  """Reads the compiler's words on memory: 'Used 23.81G of 15.75G hbm'.
+  """Reads the compiler's words on memory.
+
+  They are 'Used 23.81G of 15.75G hbm' or, where it gives up earlier, 'memory
+  required for HLO temporaries (210.01G) exceeds available HBM (15.75G)'.
 
   Returns:
     Bytes needed and bytes there are; None if the words are about another thing.
   """
-  match = re.search(r'Used ([\d.]+)([BKMGT]) of ([\d.]+)([BKMGT]) hbm', message)
-  if match is None:
-    return None
-  needed, unit, available, other = match.groups()
-  return (
-      int(float(needed) * _UNITS[unit]),
-      int(float(available) * _UNITS[other]),
-  )
+  for words in (
+      r'Used {0} of {0} hbm',
+      r'memory required for [^(]*\({0}\) exceeds available HBM \({0}\)',
+  ):
+    match = re.search(words.replace('{0}', r'([\d.]+)([BKMGT])'), message)
+    if match is not None:
+      needed, unit, available, other = match.groups()
+      return (
+          int(float(needed) * _UNITS[unit]),
+          int(float(available) * _UNITS[other]),
+      )
+  return None

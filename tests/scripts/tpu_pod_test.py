@@ -21,7 +21,7 @@ case "$*" in
 esac
 exit 0
 """
-TRAIN = ['--gin_file=gin/pods/base.gin', '--gin.MODEL_DIR=gs://bucket/a run']
+TRAIN = ['--gin_file=gin/pods/base.gin', '--gin.MODEL_DIR=/gcs/a run']
 BASE = ['--name=pod', '--zone=here-a']
 
 
@@ -138,6 +138,18 @@ def test_the_run_is_started_on_all_workers_with_its_arguments(pod):
       text=True,
   ).stdout.splitlines()
   assert words == ['--a=b --c', 'train', *TRAIN]
+
+
+def test_a_bucket_is_mounted_before_the_run_starts(pod):
+  done = pod(
+      *_run('--bucket=gs://mine'), states=['READY', 'READY'], codes=['0']
+  )
+  assert done.returncode == 0, done.stderr
+  (mount,) = [n for n, c in enumerate(pod.calls()) if 'gcsfuse' in c]
+  (start,) = [n for n, c in enumerate(pod.calls()) if 'nohup' in c]
+  assert mount < start
+  assert '--worker=all' in pod.calls()[mount]
+  assert '--rename-dir-limit=1000000 mine /gcs' in pod.calls()[mount]
 
 
 def test_a_slice_that_is_there_is_used_again(pod):
