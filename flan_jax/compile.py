@@ -17,6 +17,7 @@ from flan_jax import partitioning
 from flan_jax import train
 from flan_jax.data import catalogue as catalogue_lib
 from flan_jax.data import mixtures
+from flan_jax.data import packing
 from flan_jax.topologies import chips
 from flan_jax.topologies import compiler
 from flan_jax.topologies import cost as cost_lib
@@ -110,9 +111,10 @@ def compile_step(
   except compiler.DoesNotFit as error:
     raise errors.UserError(_does_not_fit(error, settings, mesh)) from error
   lengths = settings.task_feature_lengths
+  form = packing.FORMS[settings.model.row_format]
   tokens = {
-      'encoder': settings.batch_size * lengths['inputs'],
-      'decoder': settings.batch_size * lengths['targets'],
+      side: settings.batch_size * length
+      for side, length in form.positions(lengths).items()
   }
   leaves = jax.tree.leaves(model.abstract_params())
   return report_lib.Report(
