@@ -207,7 +207,10 @@ def make_mesh(
     _changed.update(config.changed_rules())
     jax.clear_caches()  # What was traced is constrained by the rules before.
   # It lays neighbours on a TPU's torus side by side, 'tensor' innermost.
-  array = mesh_utils.create_device_mesh(shape, list(devices))
+  # Axes that are no product of the torus's own axes are laid across them.
+  array = mesh_utils.create_device_mesh(
+      shape, list(devices), allow_split_physical_axes=True
+  )
   # Mesh() and not jax.make_mesh(): the latter makes Explicit axes, under which
   # every operation must say how its result is shared.
   return jax.sharding.Mesh(array, AXES)

@@ -21,12 +21,16 @@ SMALL = (
 
 
 def _compile(root, *arguments):
+  return _python(root, '-m', 'flan_jax', 'compile', MINI, *arguments)
+
+
+def _python(root, *arguments):
   if importlib.util.find_spec('libtpu') is None:
     pytest.skip('libtpu, the TPU compiler, is not installed')
   # A process of its own: the others have eight virtual devices.
   environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
   return subprocess.run(
-      [sys.executable, '-m', 'flan_jax', 'compile', MINI, *arguments],
+      [sys.executable, *arguments],
       cwd=root,
       env=environment,
       capture_output=True,
@@ -71,6 +75,31 @@ def test_what_does_not_fit_is_one_line(root):
   assert "EncoderDecoderConfig.dtype = 'bfloat16'" in last
   assert 'BATCH_SIZE = 32768' in last
   assert 'Traceback' not in done.stderr
+
+
+# Prints the mesh of each file of gin/pods on its slice, and one mesh that is no
+# product of its slice's axes.
+MESHES = """
+import pathlib
+from flan_jax import partitioning, train
+from flan_jax.topologies import chips, compiler
+compiler.prepare()
+for path in sorted(pathlib.Path('gin/pods').glob('*_*.gin')):
+  slice_ = chips.find(path.stem.split('_', 1)[1].replace('_', '-'))
+  settings = train.load([str(path)], ["MODEL_DIR='unused'"], []).settings
+  devices = compiler.devices(slice_)
+  print(path.stem, partitioning.make_mesh(settings.mesh, devices).size)
+odd = partitioning.MeshConfig(data=4, fsdp=16)
+print(partitioning.make_mesh(odd, compiler.devices(chips.find('v6e:8x8'))).size)
+"""
+
+
+def test_meshes_of_pods_can_be_laid_on_their_slices(root):
+  done = _python(root, '-c', MESHES)
+  assert done.returncode == 0, done.stderr
+  lines = done.stdout.splitlines()
+  assert len(lines) == 21 and lines[-1] == '64'
+  assert 'xl_v5e_256 256' in lines and 'xxl_v4_8 4' in lines
 
 
 @pytest.mark.parametrize(
