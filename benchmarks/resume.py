@@ -5,8 +5,9 @@
 A small model is trained to step 100 and on to step 10,000. Each of the two is
 then gone on with for one step, in turn, several times, on one host and on two
 (processes that talk through jax.distributed): seconds from the start of the
-process until the step is done; medians. The data position of a checkpoint is a
-few integers, so the ratio ought to be 1.
+process until the step is done, and CPU-seconds of all processes from start to
+end; medians. The data position of a checkpoint is a few integers, so the ratio
+ought to be 1.
 
 The peer is a pipeline that has no position and reads its data again up to where
 it was, as one does with `skip`: ours, from the first batch on.
@@ -18,6 +19,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import shutil
 import socket
 import statistics
@@ -52,10 +54,10 @@ running = pipeline.TrainPipeline(
     ),
 )
 next(running)
-begin = time.perf_counter()
+begin = time.process_time()
 for _ in range(batches):
   next(running)
-print(time.perf_counter() - begin)
+print(time.process_time() - begin)
 """
 _SETTINGS = {
     'TASK_FEATURE_LENGTHS': "{'inputs': 64, 'targets': 16}",
@@ -70,8 +72,10 @@ _SETTINGS = {
 }
 
 
-def _train(run: pathlib.Path, steps: int, hosts: int = 1) -> float:
-  """Trains up to a step; returns when it was done, by the wall clock."""
+def _train(
+    run: pathlib.Path, steps: int, hosts: int = 1
+) -> tuple[float, float]:
+  """Trains up to a step; returns when it was done, and CPU-seconds."""
   with socket.socket() as free:
     free.bind(('localhost', 0))
     address = f'localhost:{free.getsockname()[1]}'
@@ -89,6 +93,7 @@ def _train(run: pathlib.Path, steps: int, hosts: int = 1) -> float:
       )
       for host in range(hosts)
   ]
+  cpu_before = _cpu_of_children()
   for process in processes:
     error = process.communicate()[1]
     if process.returncode:
@@ -96,21 +101,29 @@ def _train(run: pathlib.Path, steps: int, hosts: int = 1) -> float:
   with open(run / 'metrics.jsonl', encoding='utf-8') as file:
     last = json.loads(file.readlines()[-1])
   assert last['step'] == steps
-  return last['time']
+  return last['time'], _cpu_of_children() - cpu_before
 
 
-def _seconds_to_go_on(saved: pathlib.Path, step: int, hosts: int) -> float:
-  """Goes on with a copy of a run for one step."""
+def _cpu_of_children() -> float:
+  """Returns the CPU-seconds of all processes that were waited for."""
+  used = resource.getrusage(resource.RUSAGE_CHILDREN)
+  return used.ru_utime + used.ru_stime
+
+
+def _seconds_to_go_on(
+    saved: pathlib.Path, step: int, hosts: int
+) -> tuple[float, float]:
+  """Goes on with a copy of a run for one step; seconds and CPU-seconds."""
   run = saved.parent / 'copy'
   shutil.copytree(saved, run)
   begin = time.time()
-  seconds = _train(run, step + 1, hosts) - begin
+  done, cpu = _train(run, step + 1, hosts)
   shutil.rmtree(run)
-  return seconds
+  return done - begin, cpu
 
 
 def _seconds_to_read(batches: int, cache: pathlib.Path) -> float:
-  """Reads batches, and throws them away."""
+  """Reads batches, and throws them away; CPU-seconds."""
   done = subprocess.run(
       [sys.executable, '-c', _READ, str(batches), str(cache)],
       capture_output=True,
@@ -133,23 +146,29 @@ def main() -> None:
       _train(folder / 'run', step)
       shutil.copytree(folder / 'run', folder / f'run_{step}')
     print(
-        f'| seconds from the start | to step {_EARLY + 1:,} |'
+        f'| | to step {_EARLY + 1:,} |'
         f' to step {args.late + 1:,} | ratio |\n| --- | ---: | ---: | ---: |'
     )
     for hosts in (1, 2):
-      found: dict[int, list[float]] = {_EARLY: [], args.late: []}
+      found: dict[int, list[tuple[float, float]]]
+      found = {_EARLY: [], args.late: []}
       # The first time on these hosts the step is compiled.
       _seconds_to_go_on(folder / f'run_{_EARLY}', _EARLY, hosts)
       for _ in range(args.runs):
         for step, times in found.items():
           saved = folder / f'run_{step}'
           times.append(_seconds_to_go_on(saved, step, hosts))
-      _row(f'going on, {hosts} host{"s" if hosts > 1 else ""}', found)
+      name = f'going on, {hosts} host{"s" if hosts > 1 else ""}'
+      for unit, of in (('seconds', 0), ('CPU-seconds', 1)):
+        _row(
+            f'{name}, {unit}',
+            {step: [pair[of] for pair in t] for step, t in found.items()},
+        )
     read: dict[int, list[float]] = {_EARLY: [], args.late: []}
     for _ in range(args.runs):
       for step, times in read.items():
         times.append(_seconds_to_read(step, folder / 'cache'))
-    _row('the peer: reading again, before anything else', read)
+    _row('the peer: reading again, and nothing else, CPU-seconds', read)
     path = folder / f'run_{args.late}' / f'checkpoint_{args.late}' / 'position'
     size = (path / 'metadata').stat().st_size
     print(f'\nThe position takes {size:,} bytes at step {args.late:,}.')

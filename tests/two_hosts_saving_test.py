@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -105,32 +106,40 @@ def start(tmp_path):
     process.kill()  # Nothing, where it has ended.
 
 
-@pytest.mark.parametrize(
-    ('number', 'asked'), [(signal.SIGTERM, 1), (signal.SIGINT, 0)]
-)
-def test_one_signal_stops_both_and_a_broken_checkpoint_is_passed_over(
-    start, tmp_path, number, asked
-):
-  hosts = start(0.2)
-  for line in hosts[asked].stderr:
+def _stopped(
+    hosts: list[subprocess.Popen], asked: int, number: int, run: pathlib.Path
+) -> int:
+  """Sends a signal to one host; returns the step that both saved."""
+  stream = hosts[asked].stderr
+  assert stream is not None
+  for line in stream:
     if line == 'step 4\n':
       break
   hosts[asked].send_signal(number)
-  errors = [host.communicate(timeout=200)[1] for host in hosts]
-  assert [host.returncode for host in hosts] == [0, 0], errors
+  errors = [host.communicate(timeout=500)[1] for host in hosts]
+  assert [host.returncode for host in hosts] == [0, 0], '\n'.join(errors)
   stops = [re.findall(r'saved step (\d+) of 40', error) for error in errors]
-  last = runs.steps(tmp_path / 'run')[-1]
+  last = runs.steps(run)[-1]
   assert 4 < last < 40
   assert stops == [[str(last)], []]  # The first host alone says it.
-  # Both go on together from the one before.
-  for path in (tmp_path / 'run' / f'checkpoint_{last}').glob('params/d/*'):
+  return last
+
+
+def test_ctrl_c_on_one_host_stops_both(start, tmp_path):
+  _stopped(start(0.2), 0, signal.SIGINT, tmp_path / 'run')
+
+
+def test_both_pass_over_a_broken_checkpoint(start, tmp_path):
+  run = tmp_path / 'run'
+  last = _stopped(start(0.2), 1, signal.SIGTERM, run)
+  for path in (run / f'checkpoint_{last}').glob('params/d/*'):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-  before = runs.steps(tmp_path / 'run')[-2]
+  before = runs.steps(run)[-2]
   hosts = start(0)
-  errors = [host.communicate(timeout=200)[1] for host in hosts]
-  assert [host.returncode for host in hosts] == [0, 0], errors
-  assert f'going on from {tmp_path}/run/checkpoint_{before}\n' in errors[0]
+  errors = [host.communicate(timeout=500)[1] for host in hosts]
+  assert [host.returncode for host in hosts] == [0, 0], '\n'.join(errors)
+  assert f'going on from {run}/checkpoint_{before}\n' in errors[0]
   assert errors[0].count('warning: ') == 1 and 'warning: ' not in errors[1]
-  assert (tmp_path / 'run' / f'broken_checkpoint_{last}').is_dir()
-  records = metrics.read(tmp_path / 'run' / 'metrics.jsonl')
+  assert (run / f'broken_checkpoint_{last}').is_dir()
+  records = metrics.read(run / 'metrics.jsonl')
   assert [r['step'] for r in records] == list(range(1, 41))
