@@ -121,6 +121,7 @@ class Decoder(transformer.Block):
       position: jax.Array | None = None,
       last_B: jax.Array | None = None,
       keep: bool = False,
+      head: bool = True,
   ) -> tuple[jax.Array, attention.KeyValue | None]:
     """Returns float32 logits [B, T, V] and, if `keep`, keys and values.
 
@@ -137,6 +138,7 @@ class Decoder(transformer.Block):
       last_B: int32, the only place of each row whose logits are wanted; T is 1
         in the result. None is all places.
       keep: Whether to return the tokens' keys and values in all layers.
+      head: See `logits`.
     """
     config = self.config
     embedder = layers.Embed(
@@ -169,7 +171,7 @@ class Decoder(transformer.Block):
     x_BxTxE, new = stack(x_BxTxE, past, context, view)
     if last_B is not None:
       x_BxTxE = jnp.take_along_axis(x_BxTxE, last_B[:, None, None], axis=1)
-    return self.logits(x_BxTxE, embedder), new
+    return self.logits(x_BxTxE, embedder, head), new
 
 
 class CausalTransformer(nn.Module):

@@ -31,8 +31,20 @@ class ModelConfig:
       float32 either way.
     relative_attention_num_buckets: Entries of the relative position table.
     relative_attention_max_distance: From here on all distances share a bucket.
-    remat: 'full' keeps only the inputs of each layer for the backward pass and
-      computes the rest again: about a third more time, far less memory.
+    remat: What layers keep for the backward pass, which computes the rest
+      again. 'none' keeps all. 'minimal' keeps what products with kernels give
+      (T5X's name; products in attention, activations, norms and dropout are
+      computed again): little more time, and attention's weights, the largest
+      arrays of long rows, are not kept. 'full' keeps only the inputs of each
+      layer: about a third more time, least memory.
+    unroll_layers: How many layers each turn of the loop over a stack's layers
+      holds. 1 compiles fastest; the number of layers leaves no loop; 0 chooses:
+      no loop for up to four layers without remat, otherwise 1. Parameters have
+      the same names and shapes either way.
+    loss_chunks: In how many parts of the targets' length logits and losses are
+      computed, one after the other. Logits, and their gradient, take rows x
+      targets x vocab_size x 4 bytes each, divided by this number. Where parts
+      do not divide the length, the next larger number that does.
   """
 
   family: ClassVar[str]
@@ -49,7 +61,9 @@ class ModelConfig:
   dtype: Literal['float32', 'bfloat16'] = 'float32'
   relative_attention_num_buckets: int = 32
   relative_attention_max_distance: int = 128
-  remat: Literal['none', 'full'] = 'none'
+  remat: Literal['none', 'minimal', 'full'] = 'none'
+  unroll_layers: int = 0
+  loss_chunks: int = 1
 
   def __post_init__(self):
     # gin and JSON give lists; a tuple keeps the config hashable and equal to
@@ -57,14 +71,14 @@ class ModelConfig:
     object.__setattr__(self, 'mlp_activations', tuple(self.mlp_activations))
     for field in dataclasses.fields(self):
       if field.type is int:
-        self._check_size(field.name)
+        self._check_size(field.name, 0 if field.name == 'unroll_layers' else 1)
     if self.dtype == 'float16':
       raise errors.UserError(
           f"{self._name}.dtype: T5's feed-forward sums exceed 65504, the"
           " largest float16, and become infinite; use 'bfloat16' or 'float32'."
       )
     self._check_choice('dtype', ('float32', 'bfloat16'))
-    self._check_choice('remat', ('none', 'full'))
+    self._check_choice('remat', ('none', 'minimal', 'full'))
     if not self.mlp_activations:
       raise errors.UserError(
           f'{self._name}.mlp_activations: at least one is needed, such'
@@ -88,11 +102,12 @@ class ModelConfig:
     """What gin files call this class."""
     return type(self).__name__
 
-  def _check_size(self, name: str):
+  def _check_size(self, name: str, least: int):
     value = getattr(self, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+      kind = 'a positive integer' if least else 'an integer, at least 0'
       raise errors.UserError(
-          f'{self._name}.{name}: must be a positive integer, not {value!r}.'
+          f'{self._name}.{name}: must be {kind}, not {value!r}.'
       )
 
   def _check_choice(self, name: str, choices: tuple[str, ...]):

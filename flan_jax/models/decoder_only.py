@@ -33,21 +33,18 @@ class DecoderOnly(family.Family):
   def __init__(self, config: config_lib.DecoderConfig):
     super().__init__(config, causal.CausalTransformer, config.num_layers)
 
-  def logits(
+  def _read(
       self,
       params: interface.Params,
       batch: interface.Batch,
-      *,
-      dropout_rng: jax.Array | None = None,
+      dropout_rng: jax.Array | None,
+      head: bool,
   ) -> jax.Array:
-    """Returns float32 logits [B, T, V]; those at padding mean nothing.
+    """See `Family._read`.
 
-    Args:
-      params: The parameters.
-      batch: decoder_input_tokens; without decoder_segment_ids,
-        decoder_target_tokens; and for a prefix language model
-        decoder_causal_attention, 1 where a token of the inputs is read.
-      dropout_rng: Switches dropout on.
+    Of the batch it needs decoder_input_tokens; without decoder_segment_ids,
+    decoder_target_tokens; and for a prefix language model
+    decoder_causal_attention, 1 where a token of the inputs is read.
     """
     own_BxT = family.segments(
         batch, 'decoder_segment_ids', 'decoder_target_tokens'
@@ -60,6 +57,7 @@ class DecoderOnly(family.Family):
             batch['decoder_causal_attention'] if self.config.prefix_lm else None
         ),
         dropout_rng=dropout_rng,
+        head=head,
     )
     return logits_BxTxV
 

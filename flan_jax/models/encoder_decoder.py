@@ -29,20 +29,17 @@ class EncoderDecoder(family.Family):
   def __init__(self, config: config_lib.EncoderDecoderConfig):
     super().__init__(config, transformer.Transformer, config.num_decoder_layers)
 
-  def logits(
+  def _read(
       self,
       params: interface.Params,
       batch: interface.Batch,
-      *,
-      dropout_rng: jax.Array | None = None,
+      dropout_rng: jax.Array | None,
+      head: bool,
   ) -> jax.Array:
-    """Returns float32 logits [B, T, V]; those at padding mean nothing.
+    """See `Family._read`.
 
-    Args:
-      params: The parameters.
-      batch: encoder_input_tokens, decoder_input_tokens and, without
-        decoder_segment_ids, decoder_target_tokens.
-      dropout_rng: Switches dropout on.
+    Of the batch it needs encoder_input_tokens, decoder_input_tokens and,
+    without decoder_segment_ids, decoder_target_tokens.
     """
     return self._apply(
         params,
@@ -51,6 +48,7 @@ class EncoderDecoder(family.Family):
         batch['decoder_input_tokens'],
         family.segments(batch, 'decoder_segment_ids', 'decoder_target_tokens'),
         dropout_rng=dropout_rng,
+        head=head,
     )
 
   def encode(

@@ -9,6 +9,7 @@ from flan_jax import partitioning
 from flan_jax.models import attention
 from flan_jax.models import config as config_lib
 from flan_jax.models import interface
+from flan_jax.models import layers
 from flan_jax.models import losses
 from flan_jax.models import naming
 from flax import linen as nn
@@ -73,6 +74,15 @@ class Family(abc.ABC):
     return naming.unflatten({name: naming.is_stacked(name) for name in flat})
 
   @abc.abstractmethod
+  def _read(
+      self,
+      params: interface.Params,
+      batch: interface.Batch,
+      dropout_rng: jax.Array | None,
+      head: bool,
+  ) -> jax.Array:
+    """Returns logits or, without `head`, what they are made of, [B, T, E]."""
+
   def logits(
       self,
       params: interface.Params,
@@ -80,7 +90,15 @@ class Family(abc.ABC):
       *,
       dropout_rng: jax.Array | None = None,
   ) -> jax.Array:
-    """Returns float32 logits [B, T, V]; those at padding mean nothing."""
+    """Returns float32 logits [B, T, V]; those at padding mean nothing.
+
+    Args:
+      params: The parameters.
+      batch: Features as the family's class says; no targets where there are
+        decoder_segment_ids.
+      dropout_rng: Switches dropout on.
+    """
+    return self._read(params, batch, dropout_rng, True)
 
   def loss(
       self,
@@ -105,12 +123,19 @@ class Family(abc.ABC):
     weights_BxT = batch.get('decoder_loss_weights')
     if weights_BxT is None:
       weights_BxT = targets_BxT != 0
-    return losses.loss_sums(
-        self.logits(params, batch, dropout_rng=dropout_rng),
+    x_BxTxE = self._read(params, batch, dropout_rng, False)
+    if self.config.logits_via_embedding:
+      x_BxTxE, kernel_ExV = layers.tied_head(x_BxTxE, _table(params))
+    else:
+      kernel_ExV = params['decoder']['logits_dense']['kernel']
+    return losses.head_loss_sums(
+        x_BxTxE,
+        kernel_ExV,
         targets_BxT,
         weights_BxT,
         z_loss=z_loss,
         label_smoothing=label_smoothing,
+        chunks=self.config.loss_chunks,
     )
 
   def init_cache(self, batch: int, max_length: int) -> interface.Cache:
@@ -163,6 +188,12 @@ class Family(abc.ABC):
   @abc.abstractmethod
   def _init_arguments(self, ones_Bx1: jax.Array) -> tuple[Any, ...]:
     """Returns what the module is called with to make its parameters."""
+
+
+def _table(params: interface.Params) -> jax.Array:
+  """Returns the token vectors [V, E], wherever the family has them."""
+  owner = params if 'token_embedder' in params else params['decoder']
+  return owner['token_embedder']['embedding']
 
 
 def segments(batch: interface.Batch, name: str, tokens: str) -> jax.Array:

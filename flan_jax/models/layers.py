@@ -60,7 +60,10 @@ def einsum(
 
 
 def _einsum_fwd(subscripts, dtype, x, y):
-  return einsum(subscripts, dtype, x, y), (x, y)
+  # The product itself and not this function: policies of rematerialisation
+  # look for products.
+  result = jnp.einsum(subscripts, x, y, preferred_element_type=dtype)
+  return result, (x, y)
 
 
 def _einsum_bwd(subscripts, dtype, residuals, gradient):
@@ -180,9 +183,22 @@ class Embed(nn.Module):
 
   def logits(self, x: jax.Array) -> jax.Array:
     """Returns float32 logits [..., V] by the table itself (T5 1.0)."""
-    # T5X divides by the root of the width, because the table's entries have
-    # variance 1.
-    return (x.astype(jnp.float32) @ self.embedding.T) / self.emb_dim**0.5
+    x, kernel = tied_head(x, self.embedding)
+    return x @ kernel
+
+
+def tied_head(
+    x: jax.Array, table_VxE: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Returns what to multiply for logits by the table itself (T5 1.0).
+
+  T5X divides by the root of the width, because the table's entries have
+  variance 1.
+
+  Returns:
+    `x`, scaled, as float32, and the kernel [E, V].
+  """
+  return x.astype(jnp.float32) / table_VxE.shape[1] ** 0.5, table_VxE.T
 
 
 class MlpBlock(nn.Module):

@@ -4,6 +4,7 @@ import functools
 import math
 from typing import NamedTuple
 
+from flan_jax import partitioning
 import jax
 import jax.numpy as jnp
 
@@ -85,13 +86,20 @@ def _token_losses_fwd(logits_BxTxV, targets_BxT, z_loss, label_smoothing):
 def _token_losses_bwd(z_loss, label_smoothing, residuals, gradients):
   logits_BxTxV, targets_BxT, log_z_BxT = residuals
   gradient_BxT, _ = gradients
+  slope_BxTxV = _slope(
+      logits_BxTxV, targets_BxT, log_z_BxT, z_loss, label_smoothing
+  )
+  return gradient_BxT[..., None] * slope_BxTxV, None
+
+
+def _slope(logits_BxTxV, targets_BxT, log_z_BxT, z_loss, label_smoothing):
+  """Returns the derivative of each token's loss by its logits."""
   vocab_size = logits_BxTxV.shape[-1]
   softmax_BxTxV = jnp.exp(logits_BxTxV - log_z_BxT[..., None])
   on, off = _smoothed(label_smoothing, vocab_size)
   wanted_BxTxV = jnp.where(_is_target(targets_BxT, vocab_size), on, off)
   scale_BxT = 1 + 2 * z_loss * log_z_BxT
-  slope_BxTxV = scale_BxT[..., None] * softmax_BxTxV - wanted_BxTxV
-  return gradient_BxT[..., None] * slope_BxTxV, None
+  return scale_BxT[..., None] * softmax_BxTxV - wanted_BxTxV
 
 
 token_losses.defvjp(_token_losses_fwd, _token_losses_bwd)
@@ -110,14 +118,173 @@ def loss_sums(
   loss_BxT, penalty_BxT = token_losses(
       logits_BxTxV, targets_BxT, z_loss, label_smoothing
   )
-  best_BxT = jnp.argmax(jax.lax.stop_gradient(logits_BxTxV), axis=-1)
+  return _added(loss_BxT, penalty_BxT, logits_BxTxV, targets_BxT, weights_BxT)
+
+
+def _added(loss_BxT, penalty_BxT, logits_BxTxV, targets_BxT, weights_BxT):
+  best_BxT = _is_best(jax.lax.stop_gradient(logits_BxTxV), targets_BxT)
   weighted_BxT = loss_BxT * weights_BxT
   return LossSums(
       loss=jnp.sum(weighted_BxT),
       z_loss=jnp.sum(penalty_BxT * weights_BxT),
       weight=jnp.sum(weights_BxT),
-      correct=jnp.sum((best_BxT == targets_BxT) * weights_BxT),
+      correct=jnp.sum(best_BxT * weights_BxT),
       by_token=weighted_BxT,
+  )
+
+
+def head_loss_sums(
+    x_BxTxE: jax.Array,
+    kernel_ExV: jax.Array,
+    targets_BxT: jax.Array,
+    weights_BxT: jax.Array,
+    *,
+    z_loss: float,
+    label_smoothing: float,
+    chunks: int = 1,
+) -> LossSums:
+  """Returns `loss_sums` of the logits that a kernel makes, with less memory.
+
+  The gradient of the sum of losses is taken where the logits are made, and kept
+  as that of `x` and of the kernel; so the logits are gone before the backward
+  pass begins, and the targets can be taken in parts, the logits of one at a
+  time. A part costs no product more, only one more sum over the kernel's
+  gradient. (The idea is Liger's, arXiv 2410.10989, section 3.2.)
+
+  Only `loss` has a gradient, by `x` and the kernel; the other sums are for
+  logging.
+
+  Args:
+    x_BxTxE: What the logits are made of; any float.
+    kernel_ExV: float32.
+    targets_BxT: int32.
+    weights_BxT: The targets' weights.
+    z_loss: See `token_losses`.
+    label_smoothing: See `token_losses`.
+    chunks: In how many parts the T places are taken; where they do not divide
+      evenly, in the next larger number of parts that do.
+  """
+  length = targets_BxT.shape[1]
+  parts = next(
+      n for n in range(min(chunks, length), length + 1) if not length % n
+  )
+  return _head_sums(
+      z_loss,
+      label_smoothing,
+      parts,
+      x_BxTxE.astype(jnp.float32),
+      kernel_ExV,
+      targets_BxT,
+      weights_BxT.astype(jnp.float32),
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _head_sums(
+    z_loss,
+    label_smoothing,
+    parts,
+    x_BxTxE,
+    kernel_ExV,
+    targets_BxT,
+    weights_BxT,
+):
+  def read(_, part):
+    x_BxTxE, targets_BxT, weights_BxT = part
+    return None, loss_sums(
+        _head(x_BxTxE, kernel_ExV),
+        targets_BxT,
+        weights_BxT,
+        z_loss=z_loss,
+        label_smoothing=label_smoothing,
+    )
+
+  _, sums = _in_parts(read, None, parts, (x_BxTxE, targets_BxT, weights_BxT))
+  return _of_all_parts(sums)
+
+
+def _head_sums_fwd(
+    z_loss,
+    label_smoothing,
+    parts,
+    x_BxTxE,
+    kernel_ExV,
+    targets_BxT,
+    weights_BxT,
+):
+  def read(kernel_gradient_ExV, part):
+    x_BxTxE, targets_BxT, weights_BxT = part
+    logits_BxTxV = _head(x_BxTxE, kernel_ExV)
+    loss, penalty, log_z_BxT = _forward(
+        logits_BxTxV, targets_BxT, z_loss, label_smoothing
+    )
+    sums = _added(loss, penalty, logits_BxTxV, targets_BxT, weights_BxT)
+    gradient_BxTxV = weights_BxT[..., None] * _slope(
+        logits_BxTxV, targets_BxT, log_z_BxT, z_loss, label_smoothing
+    )
+    # The activations stand first: see `layers.einsum`.
+    here_ExV = jnp.einsum('bte,btv->ev', x_BxTxE, gradient_BxTxV)
+    if kernel_gradient_ExV is not None:
+      here_ExV += kernel_gradient_ExV
+    x_gradient_BxTxE = jnp.einsum('btv,ev->bte', gradient_BxTxV, kernel_ExV)
+    return here_ExV, (sums, x_gradient_BxTxE)
+
+  start = None if parts == 1 else jnp.zeros_like(kernel_ExV)
+  kernel_gradient_ExV, (sums, x_gradient_BxTxE) = _in_parts(
+      read, start, parts, (x_BxTxE, targets_BxT, weights_BxT)
+  )
+  return _of_all_parts(sums), (
+      _joined(x_gradient_BxTxE),
+      kernel_gradient_ExV,
+  )
+
+
+def _head_sums_bwd(z_loss, label_smoothing, parts, residuals, gradients):
+  del z_loss, label_smoothing, parts
+  x_gradient_BxTxE, kernel_gradient_ExV = residuals
+  return (
+      gradients.loss * x_gradient_BxTxE,
+      gradients.loss * kernel_gradient_ExV,
+      None,
+      None,
+  )
+
+
+_head_sums.defvjp(_head_sums_fwd, _head_sums_bwd)
+
+
+def _head(x_BxTxE, kernel_ExV):
+  logits_BxTxV = jnp.einsum('bte,ev->btv', x_BxTxE, kernel_ExV)
+  return partitioning.constrain(logits_BxTxV, ('batch', 'length', 'vocab'))
+
+
+def _in_parts(read, start, parts, arrays):
+  """Scans over equal parts of axis 1, so that each has rows of every device."""
+
+  def split(x):
+    shape = (x.shape[0], parts, x.shape[1] // parts, *x.shape[2:])
+    return jnp.moveaxis(x.reshape(shape), 1, 0)
+
+  split_arrays = tuple(split(x) for x in arrays)
+  if parts == 1:
+    carry, out = read(start, tuple(x[0] for x in split_arrays))
+    return carry, jax.tree.map(lambda y: y[None], out)
+  return jax.lax.scan(read, start, split_arrays)
+
+
+def _joined(x_PxBxT):
+  """Undoes the splitting of `_in_parts`."""
+  x_BxPxT = jnp.moveaxis(x_PxBxT, 0, 1)
+  return x_BxPxT.reshape(x_BxPxT.shape[0], -1, *x_BxPxT.shape[3:])
+
+
+def _of_all_parts(sums: LossSums) -> LossSums:
+  return LossSums(
+      loss=jnp.sum(sums.loss),
+      z_loss=jnp.sum(sums.z_loss),
+      weight=jnp.sum(sums.weight),
+      correct=jnp.sum(sums.correct),
+      by_token=_joined(sums.by_token),
   )
 
 
@@ -141,6 +308,23 @@ def _target_logits(logits_BxTxV, targets_BxT):
   return jnp.sum(jnp.where(is_target, logits_BxTxV, 0), axis=-1)
 
 
+def _is_best(logits_BxTxV, targets_BxT):
+  """Whether each target has the highest logit, the first one in a tie.
+
+  An argmax would cost three times as much on a CPU, and collect the indices of
+  all shards of a vocabulary.
+  """
+  target_BxTx1 = _target_logits(logits_BxTxV, targets_BxT)[..., None]
+  before_BxTxV = _ids(logits_BxTxV.shape[-1]) < targets_BxT[..., None]
+  below_BxTxV = jnp.where(
+      before_BxTxV, logits_BxTxV < target_BxTx1, logits_BxTxV <= target_BxTx1
+  )
+  return jnp.all(below_BxTxV, axis=-1)
+
+
 def _is_target(targets_BxT, vocab_size):
-  ids_V = jax.lax.broadcasted_iota(jnp.int32, (1, 1, vocab_size), 2)
-  return targets_BxT[..., None] == ids_V
+  return targets_BxT[..., None] == _ids(vocab_size)
+
+
+def _ids(vocab_size):
+  return jax.lax.broadcasted_iota(jnp.int32, (1, 1, vocab_size), 2)

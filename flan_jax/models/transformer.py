@@ -25,6 +25,12 @@ _UNROLLED = 4
 
 RESIDUAL = ('batch', 'length', 'hidden')
 
+# What `ModelConfig.remat` lets layers keep.
+_POLICIES = {
+    'minimal': jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    'full': None,
+}
+
 
 class Segments(NamedTuple):
   """Which packed example each place belongs to, int32; 0 is padding.
@@ -134,25 +140,43 @@ class Block(nn.Module):
       **fields: Further fields of the class, the same for all.
     """
     config = self.config
-    unroll = length <= _UNROLLED and not self.is_initializing()
-    if config.remat == 'full':
-      # Only a loop keeps the two computations of a layer apart.
-      unroll = False
-      layer = nn.remat(layer, prevent_cse=False)
+    unroll = config.unroll_layers
+    if not unroll:
+      whole = config.remat == 'none' and length <= _UNROLLED
+      unroll = length if whole else 1
+    if self.is_initializing():
+      unroll = 1
+    unroll = min(unroll, length)
+    if config.remat != 'none':
+      # A loop keeps the two computations of a layer apart; without one, XLA
+      # would find them to be the same, and keep the first.
+      layer = nn.remat(
+          layer, prevent_cse=unroll > 1, policy=_POLICIES[config.remat]
+      )
     return nn.scan(
         layer,
         variable_axes={'params': 0},
         split_rngs={'params': True, 'dropout': True},
         in_axes=in_axes,
         length=length,
-        unroll=length if unroll else 1,
+        unroll=unroll,
         metadata_params={nn.PARTITION_NAME: 'layers'},
     )(config=config, train=self.train, name='layers', **fields)
 
-  def logits(self, x_BxTxE: jax.Array, embedder: layers.Embed) -> jax.Array:
-    """Returns float32 logits [B, T, V] of a decoder's last residual stream."""
+  def logits(
+      self, x_BxTxE: jax.Array, embedder: layers.Embed, head: bool
+  ) -> jax.Array:
+    """Returns float32 logits [B, T, V] of a decoder's last residual stream.
+
+    Args:
+      x_BxTxE: The residual stream.
+      embedder: The table of token vectors.
+      head: False returns what logits are made of, [B, T, E].
+    """
     config = self.config
     x_BxTxE = self.drop(norm(config, 'decoder_norm')(x_BxTxE))
+    if not head:
+      return x_BxTxE
     if config.logits_via_embedding:
       logits_BxTxV = embedder.logits(x_BxTxE)
     else:
@@ -274,6 +298,7 @@ class Decoder(Block):
       cross: attention.KeyValue | None = None,
       past: attention.KeyValue | None = None,
       position: jax.Array | None = None,
+      head: bool = True,
   ) -> tuple[jax.Array, attention.KeyValue | None]:
     """Returns float32 logits [B, T, V], and what to add to the cache.
 
@@ -285,6 +310,7 @@ class Decoder(Block):
       cross: Keys and values of the encoder's output, for all layers.
       past: The cache of all layers, or None to read whole rows.
       position: int32 scalar, the token's place in the cache.
+      head: See `logits`.
     """
     config = self.config
     bias = relative_bias(config, False)
@@ -301,7 +327,7 @@ class Decoder(Block):
     x_BxTxE, new = stack(
         x_BxTxE, past, cross, encoded_BxSxE, position, own, segments, bias_HxTxS
     )
-    return self.logits(x_BxTxE, self.embedder), new
+    return self.logits(x_BxTxE, self.embedder, head), new
 
 
 class Transformer(nn.Module):
@@ -347,13 +373,16 @@ class Transformer(nn.Module):
       encoder_segments_BxS: jax.Array,
       decoder_tokens_BxT: jax.Array,
       decoder_segments_BxT: jax.Array,
+      *,
+      head: bool = True,
   ) -> jax.Array:
-    """Returns float32 logits [B, T, V]."""
+    """Returns float32 logits [B, T, V]; for `head` see `Block.logits`."""
     encoded_BxSxE = self.encode(encoder_tokens_BxS, encoder_segments_BxS)
     logits_BxTxV, _ = self.decode(
         decoder_tokens_BxT,
         Segments(decoder_segments_BxT, decoder_segments_BxT),
         Segments(decoder_segments_BxT, encoder_segments_BxS),
         encoded_BxSxE=encoded_BxSxE,
+        head=head,
     )
     return logits_BxTxV
