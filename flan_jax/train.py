@@ -270,10 +270,13 @@ class _Run:
 
     # jax from here on: names, settings and rows are right.
     from flan_jax.models import interface
+    from flan_jax.training import heap
     from flan_jax.training import trainer as trainer_lib
 
     def make() -> 'trainer_lib.Trainer':
       mesh = partitioning.make_mesh(self._settings.mesh)
+      if mesh.devices.flat[0].platform == 'cpu':
+        heap.keep()
       self._check_batch(partitioning.batch_divisor(mesh))
       with partitioning.use(mesh):
         return trainer_lib.Trainer(

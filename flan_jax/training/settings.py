@@ -19,6 +19,7 @@ _NORMALIZERS = (
     'NUM_TOTAL_TARGET_TOKENS',
     'AVERAGE_PER_SEQUENCE',
 )
+_GENERATORS = ('rbg', 'unsafe_rbg', 'threefry2x32')
 # A run may go on with other values of these: no step depends on them.
 _FREE = {
     'MODEL_DIR',
@@ -64,6 +65,8 @@ class Train:
     few_shot_layout: How exemplars stand before the query, for tasks with shots.
     data_workers: Processes that prepare batches; 0 is a thread.
     random_seed: Of the parameters, the data's order and dropout.
+    dropout_rng: The generator that dropout draws from, by JAX's name: 'rbg',
+      'unsafe_rbg' or 'threefry2x32'; see `step.StepConfig`.
     z_loss: The coefficient of the squared log normaliser of the logits.
     label_smoothing: Probability mass taken from the target.
     loss_normalizing_factor: 'NUM_REAL_TARGET_TOKENS', 'NUM_TOTAL_TARGET_TOKENS'
@@ -102,6 +105,7 @@ class Train:
   few_shot_layout: few_shot.Layout = few_shot.Layout()  # noqa: RUF009
   data_workers: int = 0
   random_seed: int = 0
+  dropout_rng: str = 'rbg'
   z_loss: float = 1e-4
   label_smoothing: float = 0.0
   loss_normalizing_factor: float | str | None = 'NUM_REAL_TARGET_TOKENS'
@@ -145,6 +149,11 @@ class Train:
         ('log_period', 1),
     ):
       configuration.whole_number(name.upper(), getattr(self, name), least)
+    if self.dropout_rng not in _GENERATORS:
+      raise errors.UserError(
+          f'DROPOUT_RNG: {self.dropout_rng!r} is none of'
+          f' {", ".join(_GENERATORS)}'
+      )
     configuration.number('Z_LOSS', self.z_loss)
     configuration.number('LABEL_SMOOTHING', self.label_smoothing)
     configuration.instance('PACK', self.pack, bool)

@@ -56,6 +56,7 @@ class Trainer:
     )
     self._config = step_lib.StepConfig(
         seed=settings.random_seed,
+        dropout_rng=settings.dropout_rng,
         z_loss=settings.z_loss,
         label_smoothing=settings.label_smoothing,
         loss_normalizing_factor=settings.loss_normalizing_factor,

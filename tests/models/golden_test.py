@@ -46,11 +46,18 @@ def test_loss_and_z_loss_are_t5xs(kind, model, start, golden):
 
 @pytest.mark.parametrize(
     'kind, remat',
-    [('unpacked', 'none'), ('packed', 'none'), ('packed', 'full')],
+    [
+        ('unpacked', 'none'),
+        ('packed', 'none'),
+        ('packed', 'minimal'),
+        ('packed', 'full'),
+    ],
 )
 def test_gradients_are_t5xs(kind, remat, config, start, golden):
-  # 'full' also runs the layers in a loop, which two layers otherwise are not.
-  model = interface.create(dataclasses.replace(config, remat=remat))
+  # With remat layers run in a loop, which two layers otherwise are not; and the
+  # loss is computed in parts.
+  changes = {} if remat == 'none' else {'remat': remat, 'loss_chunks': 2}
+  model = interface.create(dataclasses.replace(config, **changes))
   batch = golden(f'encdec_batch_{kind}')
   expected = golden(f'encdec_grads_{kind}')
 

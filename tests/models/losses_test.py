@@ -105,3 +105,66 @@ def test_log_probabilities():
   np.testing.assert_allclose(
       losses.log_probabilities(logits, targets), expected, rtol=1e-5
   )
+
+
+@pytest.mark.parametrize('label_smoothing', [0.0, 0.1])
+@pytest.mark.parametrize('chunks', [1, 3, 4])
+def test_heads_give_the_losses_of_their_logits(chunks, label_smoothing):
+  """In 1, 3 and, since 4 does not divide 6, 6 parts; gradients as well."""
+  rng = np.random.default_rng(2)
+  x = rng.normal(size=(2, 6, 5)).astype(np.float32)
+  kernel = rng.normal(size=(5, 11)).astype(np.float32)
+  targets = rng.integers(0, 11, (2, 6)).astype(np.int32)
+  weights = rng.random((2, 6)).astype(np.float32)
+  further = (targets, weights)
+  how = {'z_loss': 1e-2, 'label_smoothing': label_smoothing}
+
+  def whole(x, kernel):
+    sums = losses.loss_sums(x @ kernel, *further, **how)
+    return 3 * sums.loss, sums
+
+  def parts(x, kernel):
+    sums = losses.head_loss_sums(x, kernel, *further, chunks=chunks, **how)
+    return 3 * sums.loss, sums
+
+  with jax.default_matmul_precision('highest'):
+    expected = jax.value_and_grad(whole, (0, 1), has_aux=True)(x, kernel)
+    found = jax.value_and_grad(parts, (0, 1), has_aux=True)(x, kernel)
+    _, alone = parts(x, kernel)
+
+  for one, other in ((expected, found), (expected[0][1], alone)):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_parts_need_less_memory():
+  x = jax.ShapeDtypeStruct((4, 64, 8), jnp.float32)
+  kernel = jax.ShapeDtypeStruct((8, 4096), jnp.float32)
+  ids = jax.ShapeDtypeStruct((4, 64), jnp.int32)
+  memory = []
+  for chunks in (1, 8):
+
+    def loss(x, kernel, ids, chunks=chunks):
+      return losses.head_loss_sums(
+          x, kernel, ids, ids, z_loss=0, label_smoothing=0, chunks=chunks
+      ).loss
+
+    compiled = jax.jit(jax.grad(loss, (0, 1))).lower(x, kernel, ids).compile()
+    memory.append(compiled.memory_analysis().temp_size_in_bytes)
+  assert memory[1] < memory[0] / 4
+
+
+def test_correct_is_the_first_of_the_highest():
+  logits = np.array([[[1, 3, 3, 2], [1, 3, 3, 2], [0, 0, 0, 0], [9, 1, 2, 3]]])
+  targets = np.array([[1, 2, 0, 3]], np.int32)
+  each = [
+      losses.loss_sums(
+          logits.astype(np.float32),
+          targets,
+          np.eye(4, dtype=np.float32)[i][None],
+          z_loss=0.0,
+          label_smoothing=0.0,
+      ).correct
+      for i in range(4)
+  ]
+  assert [float(c) for c in each] == [1, 0, 1, 0]
