@@ -417,6 +417,7 @@ def test_a_dry_run_prints_and_leaves_nothing(project, capsys):
             ['--gin.BATCH_SIZE=8', '--gin.NUM_MICROBATCHES=3'],
             'NUM_MICROBATCHES: 3 equal parts',
         ),
+        (["--gin.DROPOUT_RNG='fast'"], "DROPOUT_RNG: 'fast' is none of rbg"),
         (
             ['--gin.LOSS_NORMALIZING_FACTOR=tokens'],
             "LOSS_NORMALIZING_FACTOR: 'tokens' is none of",

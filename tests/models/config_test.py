@@ -110,7 +110,12 @@ SIZES = {
     [
         ({'dtype': 'float16'}, 'dtype: .*65504.*bfloat16'),
         ({'dtype': 'float8'}, "dtype: must be one of 'float32', 'bfloat16'"),
-        ({'remat': 'some'}, "remat: must be one of 'none', 'full'"),
+        (
+            {'remat': 'some'},
+            "remat: must be one of 'none', 'minimal', 'full'",
+        ),
+        ({'loss_chunks': 0}, 'loss_chunks: must be a positive integer'),
+        ({'unroll_layers': -1}, 'unroll_layers: must be an integer, at least'),
         ({'emb_dim': 0}, 'emb_dim: must be a positive integer, not 0'),
         ({'num_heads': 2.0}, 'num_heads: must be a positive integer'),
         ({'mlp_activations': ('gelo',)}, "no activation is called 'gelo'"),
