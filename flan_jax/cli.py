@@ -244,7 +244,7 @@ def _compile(commands) -> None:
       metavar='X',
       help=(
           'how hard the compiler tries: 0 as in training (default), -1 for a'
-          ' first look in a fifth of the time'
+          ' first look in less than half of the time'
       ),
   )
   parser.add_argument('--json', action='store_true', help='print JSON')

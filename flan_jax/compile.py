@@ -104,7 +104,7 @@ def compile_step(
   lowered = trainer.lowered_step()
   _say(
       f'compiling for {slice_.size} x {slice_.chip.name}; this takes minutes'
-      ' (--effort=-1: a fifth of them)'
+      ' (--effort=-1: less than half of them)'
   )
   try:
     built = compiler.build(lowered, effort)
