@@ -10,6 +10,7 @@ import pytest
 # From the top down; a module imports from its own layer's package or below.
 LAYERS = (
     ('cli', '__main__'),
+    ('commands',),
     (
         'train',
         'compile',

@@ -1,0 +1,167 @@
+"""Arguments of the commands that train, predict and evaluate.
+
+Each function adds a command to `argparse`'s subparsers, with the function that
+runs it by name: its module is imported then.
+"""
+
+import argparse
+from typing import Any
+
+from flan_jax.commands import arguments
+
+
+def train(commands: Any) -> None:
+  parser = commands.add_parser(
+      'train',
+      help='train a model on a mixture',
+      description='Trains a model on a mixture; goes on where it stopped.',
+  )
+  arguments.gin(parser)
+  parser.add_argument(
+      '--dry_run',
+      action='store_true',
+      help=(
+          'print the configuration, the mixture and the parameter count, and'
+          ' stop'
+      ),
+  )
+  parser.add_argument(
+      '--resume_with_changes',
+      action='store_true',
+      help='go on in a MODEL_DIR that holds a run with another configuration',
+  )
+  parser.add_argument(
+      '--reset_optimizer',
+      action='store_true',
+      help=(
+          'where the checkpoint is of another optimizer, go on with its'
+          ' parameters alone'
+      ),
+  )
+  arguments.skip_missing(parser)
+  arguments.data(parser)
+  arguments.hosts(parser)
+  parser.set_defaults(run='flan_jax.train:main')
+
+
+def compile(commands: Any) -> None:
+  parser = commands.add_parser(
+      'compile',
+      help='compile the training step for a TPU slice, without one',
+      description=(
+          'Compiles the training step of a run for a TPU slice that need not be'
+          ' there, and\nprints memory, FLOPs, bytes, collectives and a floor of'
+          ' the time of a step.\nNeeds the TPU compiler (pip install'
+          ' "flan_jax[tpu]"), no TPU and no data.'
+      ),
+  )
+  arguments.gin(parser)
+  parser.add_argument(
+      '--topology',
+      metavar='SLICE',
+      help='such as v5e:16x16 or v5e-256, v4-8, v5p:4x4x4, v6e-64',
+  )
+  parser.add_argument(
+      '--effort',
+      metavar='X',
+      help=(
+          'how hard the compiler tries: 0 as in training (default), -1 for a'
+          ' first look in less than half of the time'
+      ),
+  )
+  parser.add_argument('--json', action='store_true', help='print JSON')
+  parser.add_argument(
+      '--mixtures',
+      action='append',
+      default=[],
+      metavar='PATH',
+      help='a file or folder of your own declarations; repeatable',
+  )
+  parser.set_defaults(run='flan_jax.compile:main')
+
+
+def _prediction_arguments(
+    parser: argparse.ArgumentParser, output_macro: str
+) -> None:
+  group = parser.add_argument_group('shorthands for gin macros')
+  shorthands = {}
+  for flag, macro, metavar, text in (
+      ('--checkpoint', 'CHECKPOINT_PATH', 'DIR', 'a run or one checkpoint'),
+      ('--mixture', 'MIXTURE_OR_TASK_NAME', 'NAME', 'a mixture or task'),
+      ('--split', 'SPLIT', 'SPLIT', 'train, validation or test'),
+      ('--output', output_macro, 'DIR', 'where the results go'),
+      (
+          '--max_examples',
+          'MAX_EXAMPLES',
+          'N',
+          'at most N rows of each dataset or task',
+      ),
+      ('--batch_size', 'BATCH_SIZE', 'N', 'examples a batch'),
+  ):
+    group.add_argument(flag, metavar=metavar, help=f'{macro}: {text}')
+    shorthands[flag] = macro
+  parser.set_defaults(shorthands=shorthands)
+
+
+def infer(commands: Any) -> None:
+  parser = commands.add_parser(
+      'infer',
+      help='write zero-shot predictions as JSON Lines',
+      description=(
+          'Writes one JSON Lines file of predictions for each task of a'
+          ' mixture.'
+      ),
+  )
+  arguments.gin(parser, 'gin/runs/infer.gin')
+  _prediction_arguments(parser, 'INFER_OUTPUT_DIR')
+  parser.add_argument(
+      '--overwrite',
+      action='store_true',
+      help='predict again where a finished file is there already',
+  )
+  arguments.skip_missing(parser)
+  arguments.data(parser)
+  arguments.hosts(parser)
+  parser.set_defaults(run='flan_jax.predict:main')
+
+
+def eval(commands: Any) -> None:
+  parser = commands.add_parser(
+      'eval',
+      help='score a checkpoint and write a report',
+      description=(
+          'Scores a checkpoint on every template of a mixture, beside the'
+          ' untuned model\nand the majority class; writes results.json,'
+          ' predictions.jsonl and report.html.\nMacros: TEMPLATES (all,'
+          ' trained or held_out) and UNTUNED_CHECKPOINT_PATH\n(default: the'
+          " run's checkpoint_0; none for none)."
+      ),
+  )
+  arguments.gin(parser, 'gin/runs/eval.gin')
+  _prediction_arguments(parser, 'EVAL_OUTPUT_DIR')
+  arguments.skip_missing(parser)
+  arguments.data(parser)
+  arguments.hosts(parser)
+  parser.set_defaults(run='flan_jax.evaluate:main')
+
+
+def compare(commands: Any) -> None:
+  parser = commands.add_parser(
+      'compare',
+      help='show the curves of several runs side by side',
+      description=(
+          'Prints the last loss, validation loss, steps and speed of runs, and'
+          ' which settings\ndiffer; writes one HTML file with their curves.'
+          ' Runs may still be going on.'
+      ),
+  )
+  parser.add_argument(
+      'runs', nargs='+', metavar='RUN', help="a run's folder, its MODEL_DIR"
+  )
+  parser.add_argument(
+      '--output',
+      default='compare.html',
+      metavar='FILE',
+      help='where the curves go (default: %(default)s)',
+  )
+  parser.set_defaults(run='flan_jax.compare:main')
