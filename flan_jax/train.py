@@ -24,14 +24,13 @@ from flan_jax import hosts as hosts_lib
 from flan_jax import library_log
 from flan_jax import partitioning
 from flan_jax import paths
-from flan_jax import vocabularies
+from flan_jax import training_data
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import runs
 from flan_jax.checkpoints import starts
 from flan_jax.data import access as access_lib
 from flan_jax.data import few_shot
 from flan_jax.data import mixtures
-from flan_jax.data import presence
 from flan_jax.models import config as model_config
 from flan_jax.training import optimizers
 from flan_jax.training import schedules
@@ -50,8 +49,6 @@ if TYPE_CHECKING:
   from flan_jax.training import trainer as trainer_lib
   import jax
 
-_SPLIT = 'train'
-_EVAL_SPLIT = 'validation'
 _PARAMETERS_FILE = 'parameters.txt'
 
 
@@ -152,87 +149,17 @@ class _Run:
     """
     self._settings = settings
     self._text = text
-    self._access = access
     self._directory = pathlib.Path(settings.model_dir).expanduser()
-    self._vocabulary = vocabularies.load(settings.vocabulary)
-    if self._vocabulary.size > settings.model.vocab_size:
-      raise errors.UserError(
-          f'MODEL: {type(settings.model).__name__}.vocab_size is'
-          f' {settings.model.vocab_size}, and {settings.vocabulary} has'
-          f' {self._vocabulary.size} ids; set it to'
-          f' {self._vocabulary.padded_size}'
-      )
-    catalogue = access.catalogue
-    self._mixture = mixtures.as_mixture(
-        mixtures.resolve(catalogue, settings.mixture_or_task_name)
-    )
-    self._eval_mixture = (
-        self._validation(catalogue) if settings.eval_period else None
-    )
-    self._left_out = self._leave_out_missing(skip_missing)
-
-  def _validation(self, catalogue: Any) -> mixtures.Mixture:
-    """Returns the members of the validation mixture that have the split."""
-    name = self._settings.eval_mixture_or_task_name
-    mixture = (
-        mixtures.as_mixture(mixtures.resolve(catalogue, name))
-        if name
-        else self._mixture
-    )
-    kept = mixture.only(lambda task: _EVAL_SPLIT in task.dataset.splits)
-    if not kept.parts:
-      raise errors.UserError(
-          f'EVAL_MIXTURE_OR_TASK_NAME: {mixture.name} has no split'
-          f' {_EVAL_SPLIT!r}; name another, or set EVAL_PERIOD to 0'
-      )
-    return kept
-
-  def _leave_out_missing(self, skip: bool) -> list[str]:
-    """Returns the datasets done without; both mixtures lose them.
-
-    Raises:
-      UserError: Rows are not here, or nothing is left.
-    """
-    name = self._mixture.name
-    tasks = [task for task, _ in self._mixture.members]
-    untrained = [t.name for t in tasks if _SPLIT not in t.dataset.splits]
-    if untrained:
-      raise errors.UserError(
-          f'MIXTURE_OR_TASK_NAME: {name}: {", ".join(untrained)}: for'
-          f' evaluation only, without a split {_SPLIT!r}'
-      )
-    wanted = presence.needs(tasks, _SPLIT)
-    if self._eval_mixture is not None:
-      evaluated = [task for task, _ in self._eval_mixture.members]
-      wanted += presence.needs(evaluated, _EVAL_SPLIT)
-    missing = presence.require(self._access, wanted, name, skip)
-    if missing:
-      _say(presence.left_out(missing))
-
-      def here(task: Any) -> bool:
-        return task.dataset.name not in missing
-
-      self._mixture = self._mixture.only(here)
-      if self._eval_mixture is not None:
-        self._eval_mixture = self._eval_mixture.only(here)
-      for mixture in filter(None, (self._mixture, self._eval_mixture)):
-        if not mixture.parts:
-          raise errors.UserError(
-              f'--skip_missing: leaves nothing of {mixture.name}'
-          )
-    return sorted(missing)
+    self._data = training_data.TrainingData(settings, access, skip_missing)
 
   def describe(self) -> None:
     """Prints the configuration, the mixture and the size of the model."""
     print(self._text)
-    rows = [
-        (task.name, len(self._access.store.open(task.dataset, _SPLIT)))
-        for task, _ in self._mixture.members
-    ]
-    rates = mixtures.rates(self._mixture, [count for _, count in rows])
-    width = max(len(name) for name, _ in rows)
+    counts = self._data.counts()
+    rates = mixtures.rates(self._data.mixture, list(counts.values()))
+    width = max(map(len, counts))
     print(f'{"task":<{width}}  {"examples":>10}  {"rate":>10}  share')
-    for (name, count), rate in zip(rows, rates, strict=True):
+    for (name, count), rate in zip(counts.items(), rates, strict=True):
       share = rate / rates.sum()
       print(f'{name:<{width}}  {count:>10,}  {rate:>10,.6g}  {share:.2%}')
 
@@ -283,7 +210,7 @@ class _Run:
             self._settings,
             interface.create(self._settings.model),
             mesh,
-            members=len(self._mixture.members),
+            members=len(self._data.mixture.members),
         )
 
     trainer = session.together(make)
@@ -314,23 +241,20 @@ class _Run:
     elif self._settings.initial_checkpoint_path:
       runs.locate(self._settings.initial_checkpoint_path)
     runs.check_writable(self._directory)
-    self._prepare_rows()
+    self._data.prepare()
     return (steps[-1] if steps else None), False
 
   def _common(self, step: int | None) -> dict[str, Any]:
     """Returns what must be the same on all hosts."""
-    store = self._access.store
     return {
         'flan_jax': flan_jax.__version__,
         **hosts_lib.named(self._settings),
-        **self._facts(),
+        **self._data.facts(),
         # A MODEL_DIR that hosts do not share has it on one of them alone.
         'the newest checkpoint in MODEL_DIR': step,
         **{
-            f'the number of examples of {task.name}': len(
-                store.open(task.dataset, _SPLIT)
-            )
-            for task, _ in self._mixture.members
+            f'the number of examples of {name}': count
+            for name, count in self._data.counts().items()
         },
     }
 
@@ -357,7 +281,7 @@ class _Run:
     ):
       watch = stack.enter_context(preemption.Watch())
       pipeline = stack.enter_context(
-          contextlib.closing(self._pipeline(trainer.mesh))
+          contextlib.closing(self._data.pipeline(trainer.mesh))
       )
       checkpointer = stack.enter_context(
           native.Checkpointer(
@@ -416,7 +340,7 @@ class _Run:
 
     return guard.Guard(
         last_good,
-        periods.Members.of(self._mixture),
+        periods.Members.of(self._data.mixture),
         skips=self._settings.on_non_finite == 'skip',
     )
 
@@ -489,7 +413,7 @@ class _Run:
     run = None
     if first and settings.wandb_project is not None:
       run = tracking.WandB(
-          settings.wandb_project, self._directory, self._facts()
+          settings.wandb_project, self._directory, self._data.facts()
       )
       _say(f'Weights & Biases: {run.place}')
     return metrics.Writer(
@@ -499,7 +423,7 @@ class _Run:
         log_period=settings.log_period,
         started=started,
         active=first,
-        members=periods.Members.of(self._mixture),
+        members=periods.Members.of(self._data.mixture),
         utilization=utilization.Utilization(
             flops=flops.training(settings.model, lengths),
             rows=settings.batch_size,
@@ -510,84 +434,18 @@ class _Run:
         tracking=run,
     )
 
-  def _prepare_rows(self) -> None:
-    """Reads the rows that are not stored yet, with a bar if that takes long."""
-    import tqdm
-
-    wanted = [(task, _SPLIT) for task, _ in self._mixture.members]
-    if self._eval_mixture is not None:
-      wanted += [(task, _EVAL_SPLIT) for task, _ in self._eval_mixture.members]
-    with tqdm.tqdm(wanted, desc='rows', disable=None, leave=False) as bar:
-      for task, split in bar:
-        bar.set_postfix_str(task.dataset.name, refresh=False)
-        self._access.store.prepare(task.dataset, [split])
-
-  def _pipeline(
-      self, mesh: 'jax.sharding.Mesh'
-  ) -> 'pipeline_lib.TrainPipeline':
-    from flan_jax.data import pipeline
-
-    return pipeline.TrainPipeline(
-        self._mixture,
-        _SPLIT,
-        self._vocabulary,
-        self._access.store,
-        dataclasses.replace(self._pipeline_config(), member_ids=True),
-        *partitioning.host_share(mesh),
-    )
-
-  def _pipeline_config(self) -> 'pipeline_lib.PipelineConfig':
-    from flan_jax.data import pipeline
-
-    return pipeline.PipelineConfig(
-        lengths=self._settings.task_feature_lengths,
-        row_format=self._settings.model.row_format,
-        batch_size=self._settings.batch_size,
-        seed=self._settings.random_seed,
-        pack=self._settings.pack,
-        workers=self._settings.data_workers,
-        few_shot=self._settings.few_shot_layout,
-    )
-
   def _evaluator(
       self, trainer: 'trainer_lib.Trainer'
   ) -> 'loop_lib.Evaluator | None':
-    from flan_jax.data import pipeline
     from flan_jax.training import loop
 
-    if self._eval_mixture is None:
+    if self._data.eval_mixture is None:
       return None
     return loop.Evaluator(
         trainer.eval_step(),
-        functools.partial(
-            pipeline.evaluation_batches,
-            self._eval_mixture,
-            _EVAL_SPLIT,
-            self._vocabulary,
-            self._access.store,
-            self._pipeline_config(),
-            self._settings.eval_steps,
-            *partitioning.host_share(trainer.mesh),
-        ),
+        functools.partial(self._data.evaluation_batches, trainer.mesh),
         trainer.mesh,
     )
-
-  def _facts(self) -> dict[str, Any]:
-    """Returns the settings that must not change while the run goes on."""
-    facts = self._settings.by_name()
-    if not any(task.setting.shots for task, _ in self._mixture.members):
-      # Nothing depends on it.
-      facts = {
-          name: value
-          for name, value in facts.items()
-          if not name.startswith('FEW_SHOT_LAYOUT')
-      }
-    facts['VOCABULARY.sha256'] = self._vocabulary.describe()['sha256']
-    for task, _ in self._mixture.members:
-      facts[f'MIXTURE_OR_TASK_NAME.{task.name}'] = (
-          f'version {task.dataset.version}'
-      )
-    return facts
 
   def _check_same_run(self, going_on: _GoingOn) -> None:
     """Refuses to go on with a run of another configuration.
@@ -595,7 +453,7 @@ class _Run:
     Raises:
       UserError: It differs, and the user has not said to go on all the same.
     """
-    changes = runs.changes(self._directory, self._facts())
+    changes = runs.changes(self._directory, self._data.facts())
     before = runs.read(self._directory).get('train_steps', 0)
     if self._settings.train_steps < before:
       changes.append(
@@ -633,19 +491,19 @@ class _Run:
     runs.write(
         self._directory,
         settings.model,
-        self._vocabulary,
+        self._data.vocabulary,
         settings.vocabulary,
         {
             'lengths': dict(settings.task_feature_lengths),
             'few_shot_layout': dataclasses.asdict(settings.few_shot_layout),
             'mixture': settings.mixture_or_task_name,
-            'left_out': self._left_out,
+            'left_out': self._data.left_out,
             'seed': settings.random_seed,
             'train_steps': settings.train_steps,
             'initial_checkpoint': settings.initial_checkpoint_path,
             'parameters': _parameters(model),
             'flan_jax': flan_jax.__version__,
-            'settings': self._facts(),
+            'settings': self._data.facts(),
         },
     )
     runs.write_text(
@@ -662,10 +520,12 @@ class _Run:
     )
 
   def _summary(self, model: 'interface.Model') -> str:
-    members = len(self._mixture.members)
-    less = f' ({len(self._left_out)} left out)' if self._left_out else ''
+    members = len(self._data.mixture.members)
+    less = (
+        f' ({len(self._data.left_out)} left out)' if self._data.left_out else ''
+    )
     return (
-        f'{self._mixture.name}: {members}'
+        f'{self._data.mixture.name}: {members}'
         f' task{"s" if members > 1 else ""}{less}; model:'
         f' {_parameters(model):,} parameters'
     )

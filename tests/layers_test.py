@@ -13,6 +13,7 @@ LAYERS = (
     ('commands',),
     (
         'train',
+        'training_data',
         'compile',
         'predict',
         'evaluate',
@@ -47,6 +48,7 @@ LAYERS = (
 # Peers in one layer that may see each other, from -> to.
 PEERS = {
     ('compile', 'train'),
+    ('train', 'training_data'),
     ('paths', 'errors'),
     ('__main__', 'cli'),
     ('evaluation', 'inference'),
