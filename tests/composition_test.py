@@ -173,8 +173,11 @@ def test_mistakes(run, args, message):
   assert (code, out) == (2, '') and message in err
 
 
+@pytest.mark.parametrize('one_side', [True, False])
 @pytest.mark.parametrize('pack', [True, False])
-def test_drawn_against_expected(run, folder, cache, monkeypatch, pack):
+def test_drawn_against_expected(
+    run, folder, cache, monkeypatch, pack, one_side
+):
   """A run's position is all that is needed; here without its training."""
   found = mixtures.resolve(catalogue.Catalogue([folder]), 'more')
   found = found.only(lambda task: task.dataset.name != 'lost')
@@ -184,8 +187,17 @@ def test_drawn_against_expected(run, folder, cache, monkeypatch, pack):
       'train',
       vocabularies.ByteVocabulary(),
       rows.RowStore(cache),
-      pipeline.PipelineConfig(lengths=lengths, batch_size=8, seed=3, pack=pack),
+      pipeline.PipelineConfig(
+          lengths=lengths,
+          batch_size=8,
+          seed=3,
+          pack=pack,
+          row_format='one_side' if one_side else 'two_sides',
+      ),
   )
+  layers = ('num_layers',)
+  if not one_side:
+    layers = ('num_encoder_layers', 'num_decoder_layers')
   for _ in range(120):
     next(trained)
   trained.close()
@@ -195,6 +207,11 @@ def test_drawn_against_expected(run, folder, cache, monkeypatch, pack):
       'seed': 3,
       'lengths': lengths,
       'settings': {'BATCH_SIZE': 8, 'PACK': pack},
+      'model': {
+          'family': 'decoder_only' if one_side else 'encoder_decoder',
+          **{'emb_dim': 8, 'num_heads': 1, 'head_dim': 8, 'mlp_dim': 8},
+          **{name: 1 for name in layers},
+      },
   }
   from flan_jax.checkpoints import native
 

@@ -290,7 +290,11 @@ def test_a_host_that_waits_in_vain_says_where_and_how_long(
   (line,) = _errors(both)
   assert time.monotonic() - started < _BOUND
   assert line.startswith(f'flan-jax: error: host {index} of 2: ')
-  address = both[0].args[-4].partition('=')[2]
+  (address,) = [
+      argument.partition('=')[2]
+      for argument in both[0].args
+      if argument.startswith('--coordinator_address=')
+  ]
   assert words.format(address) in line
 
 

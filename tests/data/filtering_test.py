@@ -41,6 +41,8 @@ def hundred(tmp_path):
 def code(tmp_path, monkeypatch):
   """Writes a module, and forgets it after the test."""
   monkeypatch.syspath_prepend(str(tmp_path))
+  # Python takes compiled code for current if time (in seconds) and size agree.
+  monkeypatch.setattr(sys, 'dont_write_bytecode', True)
   written = []
 
   def write(name, text):
