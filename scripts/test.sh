@@ -24,4 +24,5 @@ ruff check .
 mypy
 
 echo '== tests'
-python -m pytest -n 2 --dist loadfile -q -rs "$@"
+# Files in the order of tests/conftest.py: those that take long first.
+python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -rs "$@"

@@ -16,6 +16,31 @@ import pytest  # noqa: E402
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+# Files that take a minute or more, which start first: two workers then end at
+# about the same time.
+_LONG = (
+    'meshes_test.py',
+    'train_test.py',
+    'several_hosts_test.py',
+    'kill_test.py',
+    'docs_test.py',
+    'saving_test.py',
+    'two_hosts_saving_test.py',
+    'dropout_test.py',
+    'golden_test.py',
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Puts the files that take long before the others."""
+
+  def place(item: pytest.Item) -> int:
+    name = item.path.name
+    return _LONG.index(name) if name in _LONG else len(_LONG)
+
+  items.sort(key=place)
+
+
 @pytest.fixture(scope='session')
 def root() -> pathlib.Path:
   """The checkout's root."""
