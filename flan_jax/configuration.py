@@ -106,6 +106,25 @@ def load(
   return Configuration(settings, header + gin.config.operative_config_str())
 
 
+def by_name(settings: Any) -> dict[str, Any]:
+  """Returns a settings object's fields under their macros' names.
+
+  Parts are named 'MESH.data' and so on; values are fit for JSON.
+  """
+  found: dict[str, Any] = {}
+  for field in dataclasses.fields(settings):
+    name, value = field.name.upper(), getattr(settings, field.name)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+      found[name] = type(value).__name__
+      for part, inner in dataclasses.asdict(value).items():
+        found[f'{name}.{part}'] = inner
+    elif isinstance(value, (str, int, float, type(None), Mapping)):
+      found[name] = value
+    else:
+      found[name] = type(value).__name__  # A user's own optimizer or schedule.
+  return found
+
+
 def whole_number(name: str, value: Any, minimum: int = 0) -> None:
   """Checks that a setting is an int of at least `minimum`, else UserError."""
   if isinstance(value, bool) or not isinstance(value, int) or value < minimum:

@@ -173,7 +173,7 @@ class _Subject:
     """Returns what must be the same on all hosts."""
     vocabulary = self.rendering.vocabulary
     return {
-        **hosts.named(self.settings),
+        **configuration.by_name(self.settings),
         'the step of the checkpoint': self.step,
         'the untuned checkpoint': self.untuned,
         'VOCABULARY': vocabulary and vocabulary.describe()['sha256'],

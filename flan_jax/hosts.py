@@ -441,25 +441,6 @@ def meet(mesh: 'jax.sharding.Mesh') -> None:
       jax.block_until_ready(total(each))
 
 
-def named(settings: Any) -> dict[str, Any]:
-  """Returns a settings object's fields under their macros' names.
-
-  Parts are named 'MESH.data' and so on; values are fit for JSON.
-  """
-  found: dict[str, Any] = {}
-  for field in dataclasses.fields(settings):
-    name, value = field.name.upper(), getattr(settings, field.name)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-      found[name] = type(value).__name__
-      for part, inner in dataclasses.asdict(value).items():
-        found[f'{name}.{part}'] = inner
-    elif isinstance(value, (str, int, float, type(None), Mapping)):
-      found[name] = value
-    else:
-      found[name] = type(value).__name__  # A user's own optimizer or schedule.
-  return found
-
-
 def _differences(facts: list[dict[str, Any]]) -> str:
   """Says in what hosts differ, and which of them."""
   names = list(dict.fromkeys(name for own in facts for name in own))

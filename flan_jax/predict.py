@@ -226,7 +226,7 @@ class _Run:
   def common(self, tasks: Sequence[tasks_lib.Task]) -> dict[str, Any]:
     """Returns what must be the same on all hosts."""
     return {
-        **hosts.named(self.settings),
+        **configuration.by_name(self.settings),
         'the checkpoint': self.checkpoint.name,
         'VOCABULARY.sha256': self.vocabulary.describe()['sha256'],
         **{

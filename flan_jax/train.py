@@ -248,7 +248,7 @@ class _Run:
     """Returns what must be the same on all hosts."""
     return {
         'flan_jax': flan_jax.__version__,
-        **hosts_lib.named(self._settings),
+        **configuration.by_name(self._settings),
         **self._data.facts(),
         # A MODEL_DIR that hosts do not share has it on one of them alone.
         'the newest checkpoint in MODEL_DIR': step,

@@ -8,6 +8,7 @@ from typing import Any
 
 from flan_jax import configuration
 from flan_jax import errors
+from flan_jax import partitioning
 import pytest
 
 
@@ -361,3 +362,21 @@ def test_mistakes_are_found_before_anything_slow_is_imported(
   assert done.stdout.strip() == '2 []', done.stderr
   assert done.stderr.startswith('flan-jax: error: ')
   assert done.stderr.count('\n') == 1
+
+
+def test_settings_are_named_as_their_macros():
+  @dataclasses.dataclass
+  class Settings:
+    mesh: partitioning.MeshConfig
+    batch_size: int
+
+  assert configuration.by_name(
+      Settings(partitioning.MeshConfig(fsdp=2), 8)
+  ) == {
+      'MESH': 'MeshConfig',
+      'MESH.data': -1,
+      'MESH.fsdp': 2,
+      'MESH.tensor': 1,
+      'MESH.rules': {},
+      'BATCH_SIZE': 8,
+  }

@@ -1,13 +1,11 @@
 """Which hosts there are, and what is said when they are not all well."""
 
 import argparse
-import dataclasses
 import socket
 
 from flan_jax import cli
 from flan_jax import errors
 from flan_jax import hosts
-from flan_jax import partitioning
 import jax
 import pytest
 
@@ -181,22 +179,6 @@ def test_a_port_in_use_is_named(environment):
 def test_the_first_difference_is_named_with_values_and_hosts():
   facts = [{'A': 1, 'B': 2}, {'A': 1, 'B': 2}, {'A': 1, 'B': 3, 'C': 4}]
   assert 'B is 2 on host 0 and 3 on host 2 (and C)' in hosts._differences(facts)
-
-
-def test_settings_are_named_as_their_macros():
-  @dataclasses.dataclass
-  class Settings:
-    mesh: partitioning.MeshConfig
-    batch_size: int
-
-  assert hosts.named(Settings(partitioning.MeshConfig(fsdp=2), 8)) == {
-      'MESH': 'MeshConfig',
-      'MESH.data': -1,
-      'MESH.fsdp': 2,
-      'MESH.tensor': 1,
-      'MESH.rules': {},
-      'BATCH_SIZE': 8,
-  }
 
 
 @pytest.mark.parametrize(

@@ -226,18 +226,8 @@ class Train:
 
     Parts are named 'MODEL.emb_dim' and so on; values are fit for JSON.
     """
-    named: dict[str, Any] = {}
-    for field in dataclasses.fields(self):
-      name, value = field.name.upper(), getattr(self, field.name)
-      if name in _FREE:
-        continue
-      if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        named[name] = type(value).__name__
-        for part, inner in dataclasses.asdict(value).items():
-          named[f'{name}.{part}'] = inner
-      elif isinstance(value, (str, int, float, type(None), Mapping)):
-        named[name] = value
-      else:
-        # A user's own optimizer or schedule.
-        named[name] = type(value).__name__
-    return named
+    return {
+        name: value
+        for name, value in configuration.by_name(self).items()
+        if name.partition('.')[0] not in _FREE
+    }
