@@ -52,6 +52,7 @@ PEERS = {
     ('paths', 'errors'),
     ('__main__', 'cli'),
     ('evaluation', 'inference'),
+    ('training', 'topologies'),
     ('checkpoints', 'models'),
     ('vocabularies', 'errors'),
     ('vocabularies', 'joining'),

@@ -8,21 +8,21 @@ import sys
 from typing import Any, Protocol
 
 from flan_jax.models import flops as flops_lib
+from flan_jax.topologies import chips
 
 # Peak bfloat16 TFLOP/s of one JAX device, dense, by what its `device_kind`
 # begins with; makers' data sheets. A TPU v2 or v3 device is one of two cores of
-# a chip. H100's and H200's 1,979 are with sparsity.
+# a chip. H100's and H200's 1,979 are with sparsity. `topologies.chips` has the
+# other TPUs, under JAX's name and Google's.
 _PEAKS = {
+    **{
+        kind: chip.flops / 1e12
+        for chip in chips.CHIPS
+        for kind in (chip.kind, f'TPU {chip.name}')
+    },
     'TPU v2': 22.5,
     'TPU v3': 61.5,
-    'TPU v4': 275.0,
     'TPU v4 lite': 138.0,
-    'TPU v5 lite': 197.0,
-    'TPU v5e': 197.0,
-    'TPU v5': 459.0,
-    'TPU v5p': 459.0,
-    'TPU v6 lite': 918.0,
-    'TPU v6e': 918.0,
     'NVIDIA A100': 312.0,
     'NVIDIA L4': 121.0,
     'NVIDIA L40S': 362.0,
