@@ -96,7 +96,6 @@ def compile_step(
   from flan_jax.models import flops
   from flan_jax.models import interface
   from flan_jax.training import trainer as trainer_lib
-  import jax
 
   mesh = partitioning.make_mesh(settings.mesh, compiler.devices(slice_))
   model = interface.create(settings.model)
@@ -116,11 +115,10 @@ def compile_step(
       side: settings.batch_size * length
       for side, length in form.positions(lengths).items()
   }
-  leaves = jax.tree.leaves(model.abstract_params())
   return report_lib.Report(
       slice=slice_,
       mesh=dict(mesh.shape),
-      parameters=sum(leaf.size for leaf in leaves),
+      parameters=interface.count_parameters(model),
       rows=settings.batch_size,
       lengths=dict(lengths),
       model_flops=flops.training(settings.model, lengths).total(tokens),
@@ -160,10 +158,11 @@ def _does_not_fit(
   help_: list[str] = []
   if mesh.shape['fsdp'] * mesh.shape['tensor'] == 1 < mesh.size:
     help_.append("include 'gin/meshes/fsdp.gin' (MESH)")
+  kind = type(model).__name__
   if model.dtype == 'float32':
-    help_.append("EncoderDecoderConfig.dtype = 'bfloat16'")
+    help_.append(f"{kind}.dtype = 'bfloat16'")
   if model.remat != 'full':
-    help_.append("EncoderDecoderConfig.remat = 'full'")
+    help_.append(f"{kind}.remat = 'full'")
   divisor = partitioning.batch_divisor(mesh)
   parts = 2 * settings.num_microbatches
   if rows % (parts * divisor) == 0:

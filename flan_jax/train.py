@@ -7,6 +7,7 @@ names.
 """
 
 import argparse
+from collections.abc import Callable
 from concurrent import futures
 import contextlib
 import dataclasses
@@ -218,7 +219,7 @@ class _Run:
     with partitioning.use(trainer.mesh):
       log.keep(self._directory, session.index)
       if session.first:
-        self._write_run(trainer)
+        self._write_run(trainer, session.count)
         _say(f'{self._summary(trainer.model)}; {_mesh_line(trainer.mesh)}')
       return self._loop(trainer, going_on, started, session)
 
@@ -293,11 +294,11 @@ class _Run:
       with futures.ThreadPoolExecutor(1, 'compile') as pool:
         compiling = pool.submit(trainer.compiled_step)
         step, state, batches = self._begin(
-            trainer, checkpointer, pipeline, going_on
+            trainer, checkpointer, pipeline, going_on, session.first
         )
         stack.callback(batches.close)
         train_step = compiling.result()
-      writer = self._writer(trainer.mesh, step, started)
+      writer = self._writer(trainer.mesh, step, started, session.first)
       stack.callback(writer.close)
       step = loop.train(
           loop.LoopConfig(
@@ -360,44 +361,51 @@ class _Run:
       checkpointer: 'native.Checkpointer',
       pipeline: 'pipeline_lib.TrainPipeline',
       going_on: _GoingOn,
+      first: bool,
   ) -> 'tuple[int, state_lib.TrainState, feed_lib.Feed]':
     """Returns step, state and batches of the newest checkpoint, or new ones.
 
     Batches are read ahead while the state is made.
     """
     from flan_jax.training import feed
-    import jax
+
+    def beside_batches(make: 'Callable[[], state_lib.TrainState]'):
+      batches = feed.Feed(pipeline, trainer.mesh)
+      try:
+        return make(), batches
+      except BaseException:
+        batches.close()
+        raise
 
     def restored(step: int):
       position = checkpointer.position(step)
       pipeline.set_state(position, other_data=going_on.other_settings)
-      batches = feed.Feed(pipeline, trainer.mesh)
-      try:
-        state = trainer.restored(
-            checkpointer, step, going_on.other_optimizer, _say
-        )
-      except BaseException:
-        batches.close()
-        raise
-      if jax.process_index() == 0:
+      found = beside_batches(
+          lambda: trainer.restored(
+              checkpointer, step, going_on.other_optimizer, _say
+          )
+      )
+      if first:
         _say(f'going on from {runs.step_path(self._directory, step)}')
-      return step, state, batches
+      return step, *found
+
+    def new() -> 'state_lib.TrainState':
+      state = trainer.new_state()
+      checkpointer.save(0, state.params, state.optimizer, position)
+      return state
 
     found = checkpointer.newest(restored, _say)
     if found is not None:
       return found
     position = pipeline.get_state()
-    batches = feed.Feed(pipeline, trainer.mesh)
-    try:
-      state = trainer.new_state()
-      checkpointer.save(0, state.params, state.optimizer, position)
-    except BaseException:
-      batches.close()
-      raise
-    return 0, state, batches
+    return 0, *beside_batches(new)
 
   def _writer(
-      self, mesh: 'jax.sharding.Mesh', start: int, started: float
+      self,
+      mesh: 'jax.sharding.Mesh',
+      start: int,
+      started: float,
+      first: bool,
   ) -> 'metrics_lib.Writer':
     """Opens the places that the run's numbers go to."""
     from flan_jax.data import packing
@@ -405,10 +413,8 @@ class _Run:
     from flan_jax.training import metrics
     from flan_jax.training import periods
     from flan_jax.training import utilization
-    import jax
 
     settings = self._settings
-    first = jax.process_index() == 0
     lengths = settings.task_feature_lengths
     run = None
     if first and settings.wandb_project is not None:
@@ -480,9 +486,9 @@ class _Run:
           f' {partitioning.nearest_multiples(rows, divisor * parts)}'
       )
 
-  def _write_run(self, trainer: 'trainer_lib.Trainer') -> None:
+  def _write_run(self, trainer: 'trainer_lib.Trainer', hosts: int) -> None:
     """Writes all that says what the run is, and the vocabulary."""
-    import jax
+    from flan_jax.models import interface
 
     model = trainer.model
     settings = self._settings
@@ -501,7 +507,7 @@ class _Run:
             'seed': settings.random_seed,
             'train_steps': settings.train_steps,
             'initial_checkpoint': settings.initial_checkpoint_path,
-            'parameters': _parameters(model),
+            'parameters': interface.count_parameters(model),
             'flan_jax': flan_jax.__version__,
             'settings': self._data.facts(),
         },
@@ -515,11 +521,13 @@ class _Run:
             'checkpoints': runs.steps(self._directory),
             'mesh': dict(trainer.mesh.shape),
             'devices': trainer.mesh.devices.flat[0].device_kind,
-            'processes': jax.process_count(),
+            'processes': hosts,
         },
     )
 
   def _summary(self, model: 'interface.Model') -> str:
+    from flan_jax.models import interface
+
     members = len(self._data.mixture.members)
     less = (
         f' ({len(self._data.left_out)} left out)' if self._data.left_out else ''
@@ -527,14 +535,8 @@ class _Run:
     return (
         f'{self._data.mixture.name}: {members}'
         f' task{"s" if members > 1 else ""}{less}; model:'
-        f' {_parameters(model):,} parameters'
+        f' {interface.count_parameters(model):,} parameters'
     )
-
-
-def _parameters(model: 'interface.Model') -> int:
-  import jax
-
-  return sum(leaf.size for leaf in jax.tree.leaves(model.abstract_params()))
 
 
 def _mesh_line(mesh: 'jax.sharding.Mesh') -> str:

@@ -130,6 +130,11 @@ class Model(Protocol):
     """Turns this model's parameters into T5X's names and per-layer arrays."""
 
 
+def count_parameters(model: Model) -> int:
+  """Returns the number of entries of all parameters."""
+  return sum(leaf.size for leaf in jax.tree.leaves(model.abstract_params()))
+
+
 def create(config: config_lib.ModelConfig) -> Model:
   """Returns the model that `config` describes.
 
