@@ -3,20 +3,19 @@
 `Predictor` is what predicting, evaluating and serving share.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 from typing import Any
 
-from absl import logging
-from flan_jax import partitioning
 from flan_jax import vocabularies
 from flan_jax.data import examples as examples_lib
 from flan_jax.inference import batching
-from flan_jax.inference import decoding
+from flan_jax.inference import generating
 from flan_jax.inference import ranking
+from flan_jax.inference import running
+from flan_jax.inference import settings
 from flan_jax.models import interface
 import jax
-from jax.experimental import multihost_utils
 import numpy as np
 
 Progress = Callable[[int], Any]
@@ -71,6 +70,7 @@ class Predictor:
       lengths: dict[str, int],
       batch_size: int,
       normalisation: ranking.Normalisation = 'sum',
+      decoding: settings.Decoding | None = None,
   ):
     """Compiles nothing yet.
 
@@ -84,34 +84,33 @@ class Predictor:
       batch_size: Examples a batch, rounded up to what the mesh divides.
       normalisation: How options of different lengths compare; see
         `ranking.option_scores`.
+      decoding: How answers are written where a call does not say; greedy by
+        default.
     """
     self.params = params
-    self.batch_size = batching.round_up(
-        batch_size, partitioning.batch_divisor(mesh)
-    )
-    self.shapes: set[tuple[str, tuple[int, ...]]] = set()
     self.cut_inputs = 0
+    self._runner = running.Runner(mesh)
+    self.batch_size = self._runner.rows(batch_size)
     self._vocabulary = vocabulary
-    self._mesh = mesh
+    self._decoding = decoding or settings.Decoding()
     self._lengths = dict(lengths)
     self._normalisation = normalisation
     self._option_row = max(lengths['targets'], _SHORTEST_OPTION_ROW)
 
-    def generate(params, tokens_BxS, active_B):
-      return decoding.greedy(
-          model,
-          params,
-          model.encode(params, tokens_BxS),
-          active_B,
-          max_length=lengths['targets'],
-          choices=vocabulary.size,
-          eos_id=vocabulary.eos_id,
-          pad_id=vocabulary.pad_id,
-      )
-
-    self._generate = jax.jit(generate)
+    self._generator = generating.Generator(
+        model,
+        vocabulary,
+        runner=self._runner,
+        lengths=lengths,
+        batch_size=self.batch_size,
+    )
     self._encode = jax.jit(model.encode)
     self._score = jax.jit(model.score)
+
+  @property
+  def shapes(self) -> set[tuple[str, tuple[int, ...]]]:
+    """What was compiled so far: names with padded lengths."""
+    return self._runner.shapes
 
   def predict(
       self,
@@ -146,34 +145,20 @@ class Predictor:
       self,
       examples: Sequence[examples_lib.Example],
       progress: Progress | None = None,
+      decoding: settings.Decoding | None = None,
   ) -> list[Prediction]:
-    """Writes an answer to each example by greedy decoding."""
-    inputs = self._inputs(examples)
-    batches = batching.plan(
-        [(len(ids),) for ids in inputs],
-        [self._lengths['inputs']],
-        self.batch_size,
+    """Writes an answer to each example."""
+    generated = self._generator.generate(
+        self.params,
+        self._inputs(examples),
+        decoding or self._decoding,
+        [f'{example.task} {example.row_id}' for example in examples],
+        progress,
     )
-
-    def launch(batch: batching.Batch):
-      self._note('generate', batch.shape)
-      active_B = np.arange(self.batch_size) < len(batch.indices)
-      device = self._put({
-          'tokens': self._pad(inputs, batch.indices, batch.shape[0]),
-          'active': active_B,
-      })
-      return self._generate(self.params, device['tokens'], device['active'])
-
-    predictions: dict[int, Prediction] = {}
-    for batch, out in self._run(batches, launch):
-      for i, ids, score in zip(
-          batch.indices, out.tokens, out.scores, strict=False
-      ):
-        text = self._vocabulary.decode(ids.tolist())
-        predictions[i] = Prediction(text, float(score))
-      if progress:
-        progress(len(batch.indices))
-    return [predictions[i] for i in range(len(examples))]
+    return [
+        Prediction(self._vocabulary.decode(each.tokens), each.score)
+        for each in generated
+    ]
 
   def rank(
       self,
@@ -201,8 +186,8 @@ class Predictor:
     packed: dict[batching.Batch, ranking.Packed] = {}
 
     def launch(batch: batching.Batch):
-      self._note('encode', batch.shape[:1])
-      self._note('score', batch.shape)
+      self._runner.note('encode', self.batch_size, batch.shape[:1])
+      self._runner.note('score', self.batch_size, batch.shape)
       packed[batch] = ranking.pack(
           [options[i] for i in batch.indices],
           self.batch_size,
@@ -211,15 +196,15 @@ class Predictor:
       )
       tokens_BxS = self._pad(inputs, batch.indices, batch.shape[0])
       context = self._encode(
-          self.params, self._put({'tokens': tokens_BxS})['tokens']
+          self.params, self._runner.put({'tokens': tokens_BxS})['tokens']
       )
       return [
-          self._score(self.params, context, self._put(row))
+          self._score(self.params, context, self._runner.put(row))
           for row in packed[batch].rows
       ]
 
     predictions: dict[int, Prediction] = {}
-    for batch, log_probs in self._run(batches, launch):
+    for batch, log_probs in self._runner.run(batches, launch):
       scores = ranking.option_scores(
           packed.pop(batch), log_probs, self._normalisation
       )
@@ -271,50 +256,3 @@ class Predictor:
         length,
         self._vocabulary.pad_id,
     )
-
-  def _put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Puts this host's rows of a batch that every host holds on the mesh."""
-    index, count = partitioning.host_share(self._mesh)
-    share = self.batch_size // count
-    local = {
-        name: rows[index * share : (index + 1) * share]
-        for name, rows in batch.items()
-    }
-    return partitioning.put_batch(local, self._mesh)
-
-  def _note(self, what: str, shape: tuple[int, ...]) -> None:
-    if (what, shape) in self.shapes:
-      return
-    self.shapes.add((what, shape))
-    logging.info(
-        'Compiling %s for %d rows of %s tokens: %d compilations so far.',
-        what,
-        self.batch_size,
-        ' and '.join(map(str, shape)),
-        len(self.shapes),
-    )
-
-  def _run(
-      self,
-      batches: Iterable[batching.Batch],
-      launch: Callable[[batching.Batch], Any],
-  ) -> Iterator[tuple[batching.Batch, Any]]:
-    """Yields each batch with its results as numpy arrays.
-
-    While results are read, the device already works on the next batch.
-    """
-    waiting: tuple[batching.Batch, Any] | None = None
-    for batch in batches:
-      with partitioning.use(self._mesh):
-        launched = launch(batch)
-      if waiting is not None:
-        yield waiting[0], _fetch(waiting[1])
-      waiting = batch, launched
-    if waiting is not None:
-      yield waiting[0], _fetch(waiting[1])
-
-
-def _fetch(arrays: Any) -> Any:
-  if jax.process_count() > 1:
-    return multihost_utils.process_allgather(arrays, tiled=True)
-  return jax.device_get(arrays)

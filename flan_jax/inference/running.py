@@ -1,0 +1,80 @@
+"""Batches on their way to the devices and back."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from absl import logging
+from flan_jax import partitioning
+from flan_jax.inference import batching
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+
+
+class Runner:
+  """Runs compiled functions over batches on a mesh.
+
+  Attributes:
+    mesh: The devices.
+    shapes: What was compiled so far: names, with rows and padded lengths.
+  """
+
+  def __init__(self, mesh: jax.sharding.Mesh):
+    self.mesh = mesh
+    self.shapes: set[tuple[str, tuple[int, ...]]] = set()
+
+  def rows(self, batch_size: int) -> int:
+    """Returns `batch_size`, rounded up to what the mesh divides."""
+    return batching.round_up(batch_size, partitioning.batch_divisor(self.mesh))
+
+  def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Puts this host's rows of a batch that every host holds on the mesh."""
+    index, count = partitioning.host_share(self.mesh)
+    local = {}
+    for name, rows in batch.items():
+      share = len(rows) // count
+      local[name] = rows[index * share : (index + 1) * share]
+    return partitioning.put_batch(local, self.mesh)
+
+  def note(self, what: str, rows: int, shape: tuple[int, ...]) -> None:
+    """Counts a function's compilation for a shape, the first time it is met."""
+    if (what, shape) in self.shapes:
+      return
+    self.shapes.add((what, shape))
+    logging.info(
+        'Compiling %s for %d rows of %s tokens: %d compilations so far.',
+        what,
+        rows,
+        ' and '.join(map(str, shape)),
+        len(self.shapes),
+    )
+
+  def run(
+      self,
+      batches: Iterable[batching.Batch],
+      launch: Callable[[batching.Batch], Any],
+  ) -> Iterator[tuple[batching.Batch, Any]]:
+    """Yields each batch with its results as numpy arrays.
+
+    While results are read, the device already works on the next batch.
+
+    Args:
+      batches: What to run, in this order.
+      launch: Starts a batch; returns arrays on the mesh, as a tree.
+    """
+    waiting: tuple[batching.Batch, Any] | None = None
+    for batch in batches:
+      with partitioning.use(self.mesh):
+        launched = launch(batch)
+      if waiting is not None:
+        yield waiting[0], _fetch(waiting[1])
+      waiting = batch, launched
+    if waiting is not None:
+      yield waiting[0], _fetch(waiting[1])
+
+
+def _fetch(arrays: Any) -> Any:
+  """Returns the arrays of all hosts as numpy arrays."""
+  if jax.process_count() > 1:
+    return multihost_utils.process_allgather(arrays, tiled=True)
+  return jax.device_get(arrays)

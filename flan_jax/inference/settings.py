@@ -1,0 +1,57 @@
+"""How answers are written, as gin binds it. Imports no JAX."""
+
+import dataclasses
+from typing import get_args, Literal
+
+from flan_jax import configuration
+from flan_jax import errors
+
+Method = Literal['greedy', 'sample', 'beam']
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoding:
+  """How answers are written, token by token.
+
+  Attributes:
+    method: 'greedy' takes the likeliest token at each step. 'sample' draws one.
+      'beam' keeps the `num_beams` likeliest beginnings.
+    temperature: For 'sample': logits are divided by it. Below 1 likely tokens
+      become likelier; 0 is greedy.
+    top_k: For 'sample': only the `top_k` likeliest tokens are drawn; 0 for all.
+    top_p: For 'sample': only the likeliest tokens that together have this
+      probability are drawn (arXiv 1904.09751), after `temperature` and `top_k`;
+      1 for all.
+    num_beams: For 'beam': how many beginnings are kept.
+    alpha: For 'beam': sums of log-probabilities are divided by ((5 + length) /
+      6) ** alpha (arXiv 1609.08144, equation 14), so that long answers have a
+      chance; 0 does not divide.
+    seed: For 'sample': with an example's key, what its text depends on.
+    max_length: The most tokens of an answer, its end included; by default the
+      run's length of targets.
+  """
+
+  method: Method = 'greedy'
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+  num_beams: int = 4
+  alpha: float = 0.6
+  seed: int = 0
+  max_length: int | None = None
+
+  def __post_init__(self):
+    configuration.one_of('Decoding.method', self.method, get_args(Method))
+    configuration.number('Decoding.temperature', self.temperature)
+    configuration.whole_number('Decoding.top_k', self.top_k)
+    configuration.number('Decoding.top_p', self.top_p)
+    if not 0 < self.top_p <= 1:
+      raise errors.UserError(
+          'Decoding.top_p: must be above 0 and at most 1 (all tokens), not'
+          f' {self.top_p!r}'
+      )
+    configuration.whole_number('Decoding.num_beams', self.num_beams, 1)
+    configuration.number('Decoding.alpha', self.alpha)
+    configuration.whole_number('Decoding.seed', self.seed)
+    if self.max_length is not None:
+      configuration.whole_number('Decoding.max_length', self.max_length, 1)
