@@ -1,5 +1,7 @@
-"""Settings that every test shares: eight virtual devices and the data."""
+"""What every test shares: eight virtual devices, the data, a small project."""
 
+from collections.abc import Callable, Iterator
+import json
 import os
 import pathlib
 
@@ -62,3 +64,121 @@ def cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
   folder = tmp_path / 'cache'
   monkeypatch.setenv('FLAN_JAX_CACHE', str(folder))
   return folder
+
+
+@pytest.fixture(scope='session')
+def golden(shared: pathlib.Path):
+  """Returns a function that reads arrays that T5X computed, by file name."""
+  import numpy as np
+
+  def read(name: str) -> dict[str, np.ndarray]:
+    with np.load(shared / 'golden' / 't5x' / f'{name}.npz') as arrays:
+      return dict(arrays)
+
+  return read
+
+
+@pytest.fixture
+def precise() -> Iterator[None]:
+  """Products in full float32, as the golden numbers were made."""
+  import jax
+
+  with jax.default_matmul_precision('highest'):
+    yield
+
+
+# A dataset that is made in no time, and a run on it whose model has some
+# thousand parameters; gin takes the last of equal names, so tests add lines.
+SUMS = """\
+version: 1
+cluster: arithmetic
+source: {jsonl: sums.jsonl}
+splits: {train: "train[:-8]", validation: "train[-8:]", test: validation}
+fields: {question: question, answer: answer}
+metrics: [exact_match]
+templates:
+- {name: plain, inputs: "{question} =", targets: "{answer}"}
+- {name: words, inputs: "What is {question}?", targets: "It is {answer}."}
+"""
+RUN = """\
+include 'gin/runs/train.gin'
+include 'gin/models/t5_1_1/t5_1_1.gin'
+include 'gin/optimizers/%(optimizer)s.gin'
+include 'gin/meshes/%(mesh)s.gin'
+MIXTURE_OR_TASK_NAME = 'sums'
+TASK_FEATURE_LENGTHS = {'inputs': 24, 'targets': 16}
+VOCABULARY = 'bytes'
+BATCH_SIZE = 8
+EVAL_PERIOD = 0
+EncoderDecoderConfig.vocab_size = 384
+EncoderDecoderConfig.emb_dim = 16
+EncoderDecoderConfig.head_dim = 8
+EncoderDecoderConfig.mlp_dim = 32
+EncoderDecoderConfig.num_decoder_layers = 1
+EncoderDecoderConfig.num_encoder_layers = 1
+EncoderDecoderConfig.num_heads = 2
+"""
+
+
+class Project:
+  """A folder with sums.yaml, its rows, run.gin, runs by name, and a cache."""
+
+  def __init__(self, folder: pathlib.Path, run: str):
+    self.folder = folder
+    self.declaration = SUMS
+    rows = [
+        {'question': f'{a} + {b}', 'answer': str(a + b)}
+        for a in range(12)
+        for b in range(12)
+    ]
+    lines = ''.join(json.dumps(row) + '\n' for row in rows)
+    (folder / 'sums.yaml').write_text(SUMS)
+    (folder / 'sums.jsonl').write_text(lines)
+    (folder / 'run.gin').write_text(run)
+
+  def __truediv__(self, name: str) -> pathlib.Path:
+    return self.folder / name
+
+  def arguments(self, name: str, *flags: str) -> list[str]:
+    """Returns the command line that trains the run of a name."""
+    return [
+        'train',
+        f'--gin_file={self / "run.gin"}',
+        f'--gin.MODEL_DIR={self / name}',
+        f'--mixtures={self / "sums.yaml"}',
+        f'--cache_dir={self / "cache"}',
+        *flags,
+    ]
+
+  def train(self, name: str, *flags: str) -> int:
+    """Trains in this process; errors come as exceptions."""
+    from flan_jax import cli
+    from flan_jax import train
+
+    return train.main(cli.parse(self.arguments(name, *flags)))
+
+
+@pytest.fixture(scope='module')
+def own_programs() -> Iterator[None]:
+  """Puts back where jax keeps compiled programs: commands change that."""
+  import jax
+
+  names = ('jax_compilation_cache_dir',)
+  names += ('jax_persistent_cache_min_compile_time_secs',)
+  before = {name: getattr(jax.config, name) for name in names}
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+@pytest.fixture(scope='module')
+def make_project(tmp_path_factory, own_programs) -> Callable[..., Project]:
+  """Returns a function that makes a `Project` from more lines of gin."""
+
+  def make(
+      lines: str, optimizer: str = 'adafactor', mesh: str = 'data'
+  ) -> Project:
+    run = RUN % {'optimizer': optimizer, 'mesh': mesh} + lines
+    return Project(tmp_path_factory.mktemp('project'), run)
+
+  return make

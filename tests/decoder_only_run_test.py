@@ -68,7 +68,7 @@ DecoderConfig.num_heads = 2
 
 
 @pytest.fixture(scope='module')
-def project(tmp_path_factory):
+def project(tmp_path_factory, own_programs):
   """A folder with two datasets, a gin file and a cache."""
   folder = tmp_path_factory.mktemp('project')
   (folder / 'sums.yaml').write_text(SUMS)
@@ -82,12 +82,7 @@ def project(tmp_path_factory):
   lines = ''.join(json.dumps(row) + '\n' for row in rows)
   (folder / 'sums.jsonl').write_text(lines)
   (folder / 'run.gin').write_text(RUN)
-  names = ('jax_compilation_cache_dir',)
-  names += ('jax_persistent_cache_min_compile_time_secs',)
-  before = {name: getattr(jax.config, name) for name in names}
-  yield folder
-  for name, value in before.items():
-    jax.config.update(name, value)
+  return folder
 
 
 def _call(project, command, *flags):

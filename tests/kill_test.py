@@ -6,7 +6,6 @@ same command goes on.
 """
 
 from collections.abc import Callable, Iterator
-import json
 import os
 import pathlib
 import random
@@ -31,69 +30,32 @@ LIVES = {
     (signal.SIGTERM, 'save'): 1,
     (signal.SIGINT, 'step'): 1,
 }
-DATASET = """\
-version: 1
-cluster: arithmetic
-source: {jsonl: sums.jsonl}
-splits: {train: train}
-fields: {question: question, answer: answer}
-metrics: [exact_match]
-templates:
-- {name: plain, inputs: "{question} =", targets: "{answer}"}
-- {name: words, inputs: "What is {question}?", targets: "It is {answer}."}
-"""
-RUN = f"""\
-include 'gin/runs/train.gin'
-include 'gin/models/t5_1_1/t5_1_1.gin'
-include 'gin/optimizers/adafactor.gin'
-include 'gin/meshes/data.gin'
-MIXTURE_OR_TASK_NAME = 'sums'
-TASK_FEATURE_LENGTHS = {{'inputs': 24, 'targets': 16}}
-VOCABULARY = 'bytes'
+LINES = f"""\
 BATCH_SIZE = 2
 TRAIN_STEPS = {STEPS}
-EVAL_PERIOD = 0
 CHECKPOINT_PERIOD = 4
 CHECKPOINTS_TO_KEEP = 2
 DROPOUT_RATE = 0.1
-EncoderDecoderConfig.vocab_size = 384
-EncoderDecoderConfig.emb_dim = 16
-EncoderDecoderConfig.head_dim = 8
-EncoderDecoderConfig.mlp_dim = 32
-EncoderDecoderConfig.num_decoder_layers = 1
-EncoderDecoderConfig.num_encoder_layers = 1
-EncoderDecoderConfig.num_heads = 2
 """
 
 
 @pytest.fixture(scope='module')
-def start(tmp_path_factory) -> Callable[[str], subprocess.Popen]:
+def project(make_project):
+  return make_project(LINES)
+
+
+@pytest.fixture(scope='module')
+def start(project) -> Callable[[str], subprocess.Popen]:
   """Starts the command that trains the run of a name."""
-  folder = tmp_path_factory.mktemp('project')
-  (folder / 'sums.yaml').write_text(DATASET)
-  (folder / 'sums.jsonl').write_text(
-      ''.join(
-          json.dumps({'question': f'{a} + {b}', 'answer': str(a + b)}) + '\n'
-          for a in range(12)
-          for b in range(12)
-      )
-  )
-  (folder / 'run.gin').write_text(RUN)
 
   def begin(name: str) -> subprocess.Popen:
-    command = [sys.executable, '-m', 'flan_jax', 'train']
-    command += [f'--gin_file={folder / "run.gin"}']
-    command += [f'--gin.MODEL_DIR={folder / name}']
-    command += [f'--mixtures={folder / "sums.yaml"}']
-    command += [f'--cache_dir={folder / "cache"}']
     return subprocess.Popen(
-        command,
+        [sys.executable, '-m', 'flan_jax', *project.arguments(name)],
         env=os.environ | {'XLA_FLAGS': ''},  # One device is quicker.
         stderr=subprocess.PIPE,
         text=True,
     )
 
-  begin.folder = folder  # type: ignore[attr-defined]
   return begin
 
 
@@ -167,11 +129,11 @@ def _arrays(checkpoint: pathlib.Path) -> dict[str, np.ndarray]:
   return found
 
 
-def test_twenty_kills_change_nothing(start):
+def test_twenty_kills_change_nothing(project, start):
   straight = start('straight')
   error = straight.communicate(timeout=600)[1]
   assert straight.returncode == 0, error
-  run = start.folder / 'killed'
+  run = project / 'killed'
   rng = random.Random(4)
   lives = [life for life, count in LIVES.items() for _ in range(count)]
   rng.shuffle(lives)
@@ -183,7 +145,7 @@ def test_twenty_kills_change_nothing(start):
   error = last.communicate(timeout=600)[1]
   assert last.returncode == 0, error
   assert f'done: {run}/checkpoint_{STEPS}' in error
-  _compare(run, start.folder / 'straight')
+  _compare(run, project / 'straight')
 
 
 def _compare(found: pathlib.Path, wanted: pathlib.Path) -> None:

@@ -1,11 +1,8 @@
 """Whole runs with other optimizers, averages, frozen parts, broken steps."""
 
-import json
 import pathlib
 
-from flan_jax import cli
 from flan_jax import errors
-from flan_jax import train
 from flan_jax.checkpoints import native
 from flan_jax.checkpoints import runs
 from flan_jax.training import metrics
@@ -14,38 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-DATASET = """\
-version: 1
-cluster: arithmetic
-source: {jsonl: sums.jsonl}
-splits: {train: "train[:-8]", validation: "train[-8:]", test: validation}
-fields: {question: question, answer: answer}
-metrics: [exact_match]
-templates:
-- name: plain
-  inputs: "{question} ="
-  targets: "{answer}"
-"""
-RUN = """\
-include 'gin/runs/train.gin'
-include 'gin/models/t5_1_1/t5_1_1.gin'
-include 'gin/optimizers/muon.gin'
-include 'gin/meshes/data.gin'
-MIXTURE_OR_TASK_NAME = 'sums'
-TASK_FEATURE_LENGTHS = {'inputs': 24, 'targets': 16}
-VOCABULARY = 'bytes'
-BATCH_SIZE = 8
+LINES = """\
 TRAIN_STEPS = 4
-EVAL_PERIOD = 0
 EVAL_STEPS = 1
 CHECKPOINT_PERIOD = 2
-EncoderDecoderConfig.vocab_size = 384
-EncoderDecoderConfig.emb_dim = 16
-EncoderDecoderConfig.head_dim = 8
-EncoderDecoderConfig.mlp_dim = 32
-EncoderDecoderConfig.num_decoder_layers = 1
 EncoderDecoderConfig.num_encoder_layers = 2
-EncoderDecoderConfig.num_heads = 2
 LEARNING_RATE = 0.01
 WARMUP_STEPS = 0
 EMA_DECAY = 0.5
@@ -58,38 +28,8 @@ slow/ParameterGroup.rate_factor = 0.5
 
 
 @pytest.fixture(scope='module')
-def project(tmp_path_factory):
-  """A folder with a dataset, a gin file and a cache of compiled programs."""
-  folder = tmp_path_factory.mktemp('project')
-  (folder / 'sums.yaml').write_text(DATASET)
-  rows = [
-      {'question': f'{a} + {b}', 'answer': str(a + b)}
-      for a in range(12)
-      for b in range(12)
-  ]
-  (folder / 'sums.jsonl').write_text(
-      ''.join(json.dumps(row) + '\n' for row in rows)
-  )
-  (folder / 'run.gin').write_text(RUN)
-  names = ('jax_compilation_cache_dir',)
-  names += ('jax_persistent_cache_min_compile_time_secs',)
-  before = {name: getattr(jax.config, name) for name in names}
-  yield folder
-  for name, value in before.items():
-    jax.config.update(name, value)
-
-
-def _train(project: pathlib.Path, name: str, *flags: str) -> int:
-  return train.main(
-      cli.parse([
-          'train',
-          f'--gin_file={project / "run.gin"}',
-          f'--gin.MODEL_DIR={project / name}',
-          f'--mixtures={project / "sums.yaml"}',
-          f'--cache_dir={project / "cache"}',
-          *flags,
-      ])
-  )
+def project(make_project):
+  return make_project(LINES, optimizer='muon')
 
 
 def _flat(path: pathlib.Path, **settings) -> dict[str, np.ndarray]:
@@ -100,13 +40,13 @@ def _flat(path: pathlib.Path, **settings) -> dict[str, np.ndarray]:
 @pytest.fixture(scope='module')
 def whole(project):
   """Four steps without a stop, the last two evaluated."""
-  assert _train(project, 'whole', '--gin.EVAL_PERIOD=4') == 0
+  assert project.train('whole', '--gin.EVAL_PERIOD=4') == 0
   return project / 'whole'
 
 
 def test_state_and_average_go_on_bit_by_bit(project, whole):
-  assert _train(project, 'parts', '--gin.TRAIN_STEPS=2') == 0
-  assert _train(project, 'parts') == 0
+  assert project.train('parts', '--gin.TRAIN_STEPS=2') == 0
+  assert project.train('parts') == 0
   for use_ema in (False, True):
     one = _flat(whole, use_ema=use_ema)
     other = _flat(project / 'parts', use_ema=use_ema)
@@ -132,7 +72,7 @@ def test_the_average_is_evaluated_too(whole):
 
 def test_a_group_that_matches_nothing_is_refused(project):
   with pytest.raises(errors.UserError, match="'decodr/.*' matches none"):
-    _train(project, 'wrong', '--gin.slow/ParameterGroup.pattern=decodr/.*')
+    project.train('wrong', '--gin.slow/ParameterGroup.pattern=decodr/.*')
 
 
 def _break(monkeypatch, steps) -> None:
@@ -167,7 +107,7 @@ def test_a_broken_step_ends_the_run_with_its_tasks(project, whole, monkeypatch):
   with monkeypatch.context() as patch:
     _break(patch, {3})
     with pytest.raises(errors.UserError) as error:
-      _train(project, 'broken')
+      project.train('broken')
   folder = project / 'broken'
   assert str(error.value) == (
       'step 3: the loss is nan on a batch of sums; the last good checkpoint is'
@@ -176,7 +116,7 @@ def test_a_broken_step_ends_the_run_with_its_tasks(project, whole, monkeypatch):
   )
   assert runs.steps(folder) == [0, 2]
   # It goes on from there, as if nothing had been.
-  assert _train(project, 'broken') == 0
+  assert project.train('broken') == 0
   one, other = _flat(whole), _flat(folder)
   for name, array in one.items():
     np.testing.assert_array_equal(other[name], array, err_msg=name)
@@ -184,7 +124,7 @@ def test_a_broken_step_ends_the_run_with_its_tasks(project, whole, monkeypatch):
 
 def test_broken_steps_are_skipped_and_counted(project, monkeypatch, capsys):
   _break(monkeypatch, {2, 3})
-  assert _train(project, 'skipping', '--gin.ON_NON_FINITE=skip') == 0
+  assert project.train('skipping', '--gin.ON_NON_FINITE=skip') == 0
   folder = project / 'skipping'
   records = metrics.read(folder / 'metrics.jsonl')
   assert [r.get('skipped', 0) for r in records] == [0, 1, 1, 0]

@@ -1,6 +1,5 @@
 """What a run saves, what it refuses, and how it ends: from the command line."""
 
-import json
 import os
 import pathlib
 import shutil
@@ -8,9 +7,7 @@ import signal
 import subprocess
 import sys
 
-from flan_jax import cli
 from flan_jax import errors
-from flan_jax import train
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import native
 from flan_jax.checkpoints import runs
@@ -20,73 +17,18 @@ import numpy as np
 import pytest
 
 STEPS = 8
-DATASET = """\
-version: 1
-cluster: arithmetic
-source: {jsonl: sums.jsonl}
-splits: {train: "train[:-8]", validation: "train[-8:]", test: validation}
-fields: {question: question, answer: answer}
-metrics: [exact_match]
-templates:
-- {name: plain, inputs: "{question} =", targets: "{answer}"}
-"""
-RUN = f"""\
-include 'gin/runs/train.gin'
-include 'gin/models/t5_1_1/t5_1_1.gin'
-include 'gin/optimizers/adafactor.gin'
-include 'gin/meshes/data.gin'
-MIXTURE_OR_TASK_NAME = 'sums'
-TASK_FEATURE_LENGTHS = {{'inputs': 16, 'targets': 8}}
-VOCABULARY = 'bytes'
-BATCH_SIZE = 8
+LINES = f"""\
 TRAIN_STEPS = {STEPS}
 EVAL_PERIOD = 2
 EVAL_STEPS = 1
 CHECKPOINT_PERIOD = 2
 CHECKPOINTS_TO_KEEP = 2
-EncoderDecoderConfig.vocab_size = 384
-EncoderDecoderConfig.emb_dim = 16
-EncoderDecoderConfig.head_dim = 8
-EncoderDecoderConfig.mlp_dim = 32
-EncoderDecoderConfig.num_decoder_layers = 1
-EncoderDecoderConfig.num_encoder_layers = 1
-EncoderDecoderConfig.num_heads = 2
 """
 
 
 @pytest.fixture(scope='module')
-def project(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('project')
-  (folder / 'sums.yaml').write_text(DATASET)
-  (folder / 'sums.jsonl').write_text(
-      ''.join(
-          json.dumps({'question': f'{a}+{b}', 'answer': str(a + b)}) + '\n'
-          for a in range(9)
-          for b in range(9)
-      )
-  )
-  (folder / 'run.gin').write_text(RUN)
-  names = ('jax_compilation_cache_dir',)
-  names += ('jax_persistent_cache_min_compile_time_secs',)
-  before = {name: getattr(jax.config, name) for name in names}
-  yield folder
-  for name, value in before.items():
-    jax.config.update(name, value)
-
-
-def _arguments(project: pathlib.Path, name: str, *flags: str) -> list[str]:
-  return [
-      'train',
-      f'--gin_file={project / "run.gin"}',
-      f'--gin.MODEL_DIR={project / name}',
-      f'--mixtures={project / "sums.yaml"}',
-      f'--cache_dir={project / "cache"}',
-      *flags,
-  ]
-
-
-def _train(project: pathlib.Path, name: str, *flags: str) -> int:
-  return train.main(cli.parse(_arguments(project, name, *flags)))
+def project(make_project):
+  return make_project(LINES)
 
 
 @pytest.fixture(scope='module')
@@ -95,7 +37,7 @@ def straight(project):
   flags = ['--gin.CHECKPOINTS_TO_KEEP=1', '--gin.KEEP_EVERY=4']
   # The first evaluation has the highest loss: it would go without this.
   flags += ['--gin.KEEP_BEST=1', '--gin.BEST_MODE=max']
-  assert _train(project, 'straight', *flags) == 0
+  assert project.train('straight', *flags) == 0
   return project / 'straight'
 
 
@@ -132,7 +74,7 @@ def test_the_best_is_known_to_a_run_that_goes_on(project, straight):
   run = _copy(straight, 'longer')
   flags = ['--gin.TRAIN_STEPS=10', '--gin.CHECKPOINTS_TO_KEEP=1']
   flags += ['--gin.KEEP_BEST=1', '--gin.BEST_MODE=max']
-  assert _train(project, 'longer', *flags) == 0
+  assert project.train('longer', *flags) == 0
   assert runs.steps(run) == [0, 2, 10]
 
 
@@ -152,7 +94,7 @@ def test_the_best_is_known_to_a_run_that_goes_on(project, straight):
 )
 def test_a_mistake_about_the_best_is_one_line(project, flags, wanted):
   with pytest.raises(errors.UserError) as error:
-    _train(project, 'mistaken', *flags)
+    project.train('mistaken', *flags)
   assert wanted in str(error.value)
 
 
@@ -162,7 +104,7 @@ def test_a_broken_newest_checkpoint_is_passed_over(project, straight, capsys):
   for path in (run / 'checkpoint_8' / 'params' / 'd').iterdir():
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
   capsys.readouterr()
-  assert _train(project, 'broken') == 0
+  assert project.train('broken') == 0
   lines = capsys.readouterr().err.splitlines()
   (warning,) = (line for line in lines if line.startswith('warning: '))
   assert warning.startswith(f'warning: {run}/checkpoint_8 cannot be read (')
@@ -183,15 +125,15 @@ def test_another_optimizer_is_refused_or_starts_afresh(
   # Its state has other shapes.
   other = [*longer, '--gin.Adafactor.min_dim_size_to_factor=8']
   with pytest.raises(errors.UserError, match='OPTIMIZER.min_dim_size_to_fac'):
-    _train(project, 'other', *other)
+    project.train('other', *other)
   with pytest.raises(errors.UserError) as error:
-    _train(project, 'other', *other, '--resume_with_changes')
+    project.train('other', *other, '--resume_with_changes')
   assert str(error.value).startswith(
       f'{run}/checkpoint_8/optimizer: belongs to another optimizer: '
   )
   assert '--reset_optimizer goes on with them' in str(error.value)
   assert runs.steps(run) == [0, 2, 4, 8]
-  assert _train(project, 'other', *other, '--reset_optimizer') == 0
+  assert project.train('other', *other, '--reset_optimizer') == 0
   assert 'starts afresh' in capsys.readouterr().err
   records = metrics.read(run / 'metrics.jsonl')
   assert [record['step'] for record in records] == list(range(1, 10))
@@ -206,7 +148,7 @@ def test_another_optimizer_is_refused_or_starts_afresh(
   # With the same flags it goes on: what it saved is its own optimizer's.
   capsys.readouterr()
   again = [flag.replace('STEPS=9', 'STEPS=10') for flag in other]
-  assert _train(project, 'other', *again, '--reset_optimizer') == 0
+  assert project.train('other', *again, '--reset_optimizer') == 0
   assert 'starts afresh' not in capsys.readouterr().err
 
 
@@ -234,7 +176,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_made(
   code = (
       'import sys\n'
       'from flan_jax import cli\n'
-      f'flags = {_arguments(project, "x")!r}\n'
+      f'flags = {project.arguments("x")!r}\n'
       f'flags.append("--gin.MODEL_DIR={read_only / name}")\n'
       'code = cli.main(flags)\n'
       'print(code, "flan_jax.training.trainer" in sys.modules)\n'
@@ -284,7 +226,7 @@ sys.exit(cli.main({arguments!r}))
 
 
 def test_the_first_interrupt_saves_and_the_second_ends_at_once(project):
-  arguments = _arguments(project, 'interrupted', '--gin.TRAIN_STEPS=1000')
+  arguments = project.arguments('interrupted', '--gin.TRAIN_STEPS=1000')
   process = _process(_SLOW.format(arguments=arguments, seconds=60))
   assert process.stderr is not None
   for line in process.stderr:
@@ -313,7 +255,7 @@ def test_a_signal_while_the_program_starts_is_heeded(project, number):
       f'  os.kill(os.getpid(), {int(number)})\n'
       '  return new_state(self)\n'
       'trainer.Trainer.new_state = signalled\n'
-      f'sys.exit(cli.main({_arguments(project, f"early{int(number)}")!r}))\n'
+      f'sys.exit(cli.main({project.arguments(f"early{int(number)}")!r}))\n'
   )
   process = _process(code)
   error = process.communicate(timeout=300)[1]
@@ -336,7 +278,7 @@ def test_out_of_memory_says_what_fills_it(project):
       '  resource.setrlimit(resource.RLIMIT_AS, (most, most))\n'
       '  return trains(*args)\n'
       'loop.train = confined\n'
-      f'sys.exit(cli.main({_arguments(project, "large", *_LARGE)!r}))\n'
+      f'sys.exit(cli.main({project.arguments("large", *_LARGE)!r}))\n'
   )
   done = subprocess.run(
       [sys.executable, '-c', code],

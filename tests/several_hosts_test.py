@@ -7,7 +7,6 @@ as hosts of a cluster do: `jax.distributed` and gloo.
 from collections.abc import Sequence
 import json
 import os
-import pathlib
 import signal
 import socket
 import subprocess
@@ -21,36 +20,13 @@ from flan_jax.training import metrics
 import numpy as np
 import pytest
 
-_DATASET = """\
-version: 1
-cluster: arithmetic
-source: {jsonl: sums.jsonl}
-splits: {train: "train[:-16]", validation: "train[-16:]", test: validation}
-fields: {question: question, answer: answer}
-metrics: [exact_match]
-templates:
-- {name: plain, inputs: "{question} =", targets: "{answer}"}
-"""
-_RUN = """\
-include 'gin/runs/train.gin'
-include 'gin/models/t5_1_1/t5_1_1.gin'
-include 'gin/optimizers/adafactor.gin'
-include 'gin/meshes/fsdp.gin'
-MIXTURE_OR_TASK_NAME = 'sums'
-TASK_FEATURE_LENGTHS = {'inputs': 16, 'targets': 8}
-VOCABULARY = 'bytes'
+_LINES = """\
 BATCH_SIZE = 4
 TRAIN_STEPS = 40
 EVAL_PERIOD = 20
 EVAL_STEPS = 2
 CHECKPOINT_PERIOD = 5
 DROPOUT_RATE = 0.1
-EncoderDecoderConfig.vocab_size = 384
-EncoderDecoderConfig.emb_dim = 16
-EncoderDecoderConfig.head_dim = 8
-EncoderDecoderConfig.mlp_dim = 32
-EncoderDecoderConfig.num_decoder_layers = 1
-EncoderDecoderConfig.num_encoder_layers = 1
 EncoderDecoderConfig.num_heads = 4
 """
 _DEVICES = 4
@@ -60,20 +36,11 @@ _BOUND = 90
 _HEARTBEAT = 20
 
 
-class _Project:
-  """A folder with data, a gin file and runs, and commands that use them."""
+class _Hosts:
+  """Commands on a project, each on several hosts of this machine."""
 
-  def __init__(self, folder: pathlib.Path):
-    self.folder = folder
-    (folder / 'sums.yaml').write_text(_DATASET)
-    (folder / 'sums.jsonl').write_text(
-        ''.join(
-            json.dumps({'question': f'{a}+{b}', 'answer': f'{a + b}'}) + '\n'
-            for a in range(9)
-            for b in range(9)
-        )
-    )
-    (folder / 'run.gin').write_text(_RUN)
+  def __init__(self, project: Any):
+    self.folder = project.folder
 
   def start(
       self,
@@ -139,9 +106,9 @@ def _finish(processes, timeout: float = 300) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope='module')
-def project(tmp_path_factory) -> _Project:
+def project(make_project) -> _Hosts:
   """A project with a run `alone` of one host, from beginning to end."""
-  made = _Project(tmp_path_factory.mktemp('several'))
+  made = _Hosts(make_project(_LINES, mesh='fsdp'))
   _finish(made.train('alone', 1))
   return made
 
@@ -159,7 +126,7 @@ def _assert_same_run(found: list[dict], wanted: list[dict]):
       )
 
 
-def _wait_for_steps(project: _Project, name: str, processes, steps: int):
+def _wait_for_steps(project: _Hosts, name: str, processes, steps: int):
   while len(project.records(name)) < steps:
     for process in processes:
       assert process.poll() is None, process.communicate()

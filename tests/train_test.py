@@ -21,81 +21,18 @@ import numpy as np
 import pytest
 
 STEPS = 12
-DATASET = """\
-version: 1
-cluster: arithmetic
-source: {jsonl: sums.jsonl}
-splits: {train: "train[:-8]", validation: "train[-8:]", test: validation}
-fields: {question: question, answer: answer}
-metrics: [exact_match]
-templates:
-- name: plain
-  inputs: "{question} ="
-  targets: "{answer}"
-- name: words
-  inputs: What is {question}?
-  targets: "It is {answer}."
-"""
-RUN = """\
-include 'gin/runs/train.gin'
-include 'gin/models/t5_1_1/t5_1_1.gin'
-include 'gin/optimizers/adafactor.gin'
-include 'gin/meshes/data.gin'
-MIXTURE_OR_TASK_NAME = 'sums'
-TASK_FEATURE_LENGTHS = {'inputs': 24, 'targets': 16}
-VOCABULARY = 'bytes'
-BATCH_SIZE = 8
+LINES = """\
 TRAIN_STEPS = 12
-EVAL_PERIOD = 0
 EVAL_STEPS = 2
 CHECKPOINT_PERIOD = 4
 LOG_PERIOD = 5
 DROPOUT_RATE = 0.1
-EncoderDecoderConfig.vocab_size = 384
-EncoderDecoderConfig.emb_dim = 16
-EncoderDecoderConfig.head_dim = 8
-EncoderDecoderConfig.mlp_dim = 32
-EncoderDecoderConfig.num_decoder_layers = 1
-EncoderDecoderConfig.num_encoder_layers = 1
-EncoderDecoderConfig.num_heads = 2
 """
 
 
 @pytest.fixture(scope='module')
-def project(tmp_path_factory):
-  """A folder with a dataset, a gin file and a cache of compiled programs."""
-  folder = tmp_path_factory.mktemp('project')
-  (folder / 'sums.yaml').write_text(DATASET)
-  rows = [
-      {'question': f'{a} + {b}', 'answer': str(a + b)}
-      for a in range(12)
-      for b in range(12)
-  ]
-  (folder / 'sums.jsonl').write_text(
-      ''.join(json.dumps(row) + '\n' for row in rows)
-  )
-  (folder / 'run.gin').write_text(RUN)
-  names = ('jax_compilation_cache_dir',)
-  names += ('jax_persistent_cache_min_compile_time_secs',)
-  before = {name: getattr(jax.config, name) for name in names}
-  yield folder
-  for name, value in before.items():
-    jax.config.update(name, value)
-
-
-def _arguments(project: pathlib.Path, name: str, *flags: str) -> list[str]:
-  return [
-      'train',
-      f'--gin_file={project / "run.gin"}',
-      f'--gin.MODEL_DIR={project / name}',
-      f'--mixtures={project / "sums.yaml"}',
-      f'--cache_dir={project / "cache"}',
-      *flags,
-  ]
-
-
-def _train(project: pathlib.Path, name: str, *flags: str) -> int:
-  return train.main(cli.parse(_arguments(project, name, *flags)))
+def project(make_project):
+  return make_project(LINES)
 
 
 def _losses(project: pathlib.Path, name: str) -> list[tuple[int, float, int]]:
@@ -109,13 +46,16 @@ def _losses(project: pathlib.Path, name: str) -> list[tuple[int, float, int]]:
 @pytest.fixture(scope='module')
 def straight(project):
   """A run that nothing stopped."""
-  assert _train(project, 'straight') == 0
+  assert project.train('straight') == 0
   return project / 'straight'
 
 
 def test_drawn_so_far_comes_from_a_checkpoint(project, straight, capsys):
   capsys.readouterr()
-  args = [f'--mixtures={project / "sums.yaml"}', f'--cache_dir={project}/cache']
+  args = [
+      f'--mixtures={project / "sums.yaml"}',
+      f'--cache_dir={project.folder}/cache',
+  ]
   assert cli.main(['mixture', f'--run={straight}', '--json', *args]) == 0
   found = json.loads(capsys.readouterr().out)
   (task,) = found['tasks']
@@ -130,7 +70,7 @@ def test_drawn_so_far_comes_from_a_checkpoint(project, straight, capsys):
 def test_missing_rows_stop_a_run_at_once_or_are_left_out(project, capsys):
   folder = project / 'missing'
   folder.mkdir()
-  lost = DATASET.replace('sums.jsonl', 'lost.jsonl')
+  lost = project.declaration.replace('sums.jsonl', 'lost.jsonl')
   (folder / 'lost.yaml').write_text(lost)
   (folder / 'both.yaml').write_text('version: 1\nmembers: [sums, lost]\n')
   more = [
@@ -142,9 +82,9 @@ def test_missing_rows_stop_a_run_at_once_or_are_left_out(project, capsys):
   with pytest.raises(
       errors.UserError, match='both: the rows of 1 of 2 datasets are not here'
   ):
-    _train(project, 'both', *more)
+    project.train('both', *more)
   assert not (project / 'both').exists()
-  assert _train(project, 'both', *more, '--skip_missing') == 0
+  assert project.train('both', *more, '--skip_missing') == 0
   assert 'left out, since their rows are not here' in capsys.readouterr().err
   run = json.loads((project / 'both' / 'run.json').read_text())
   assert run['left_out'] == ['lost']
@@ -237,7 +177,7 @@ def test_stopped_by_sigterm_it_goes_on_bit_by_bit(
   for step in (1, 4, 6):
     with monkeypatch.context() as patch:
       _stop_after(patch, step)
-      assert _train(project, 'stopped') == 0
+      assert project.train('stopped') == 0
     last = runs.steps(project / 'stopped')[-1]
     assert last in (step, step + 1)
     assert capsys.readouterr().err.splitlines()[-1] == (
@@ -245,7 +185,7 @@ def test_stopped_by_sigterm_it_goes_on_bit_by_bit(
         f' {project / "stopped" / f"checkpoint_{last}"}; the same command goes'
         ' on from there'
     )
-  assert _train(project, 'stopped') == 0
+  assert project.train('stopped') == 0
   assert _losses(project, 'stopped') == _losses(project, 'straight')
   _same_arrays(project / 'stopped', straight)
 
@@ -261,7 +201,7 @@ def test_killed_it_goes_on_bit_by_bit(project, straight):
       '  write(self, step, record)\n'
       '  time.sleep(0.2)\n'
       'metrics.Writer.write = slowly\n'
-      f'cli.main({_arguments(project, "killed")!r})\n'
+      f'cli.main({project.arguments("killed")!r})\n'
   )
   process = subprocess.Popen(
       [sys.executable, '-c', code], stderr=subprocess.DEVNULL
@@ -278,7 +218,7 @@ def test_killed_it_goes_on_bit_by_bit(project, straight):
   assert 6 <= len(metrics.read(path)) < STEPS
   with open(path, 'a') as file:
     file.write('{"step": 7, "lo')  # A line that was cut short.
-  assert _train(project, 'killed') == 0
+  assert project.train('killed') == 0
   assert _losses(project, 'killed') == _losses(project, 'straight')
   _same_arrays(directory, straight)
 
@@ -288,10 +228,10 @@ def test_another_mesh_goes_on_where_the_first_stopped(
 ):
   with monkeypatch.context() as patch:
     _stop_after(patch, 5)
-    assert _train(project, 'moved') == 0
+    assert project.train('moved') == 0
   flags = ['--gin.MeshConfig.data=2', '--gin.MeshConfig.fsdp=2']
   flags += ['--gin.MeshConfig.tensor=2']
-  assert _train(project, 'moved', *flags) == 0
+  assert project.train('moved', *flags) == 0
   for found, wanted in zip(
       _losses(project, 'moved'), _losses(project, 'straight'), strict=True
   ):
@@ -303,7 +243,7 @@ def test_another_mesh_goes_on_where_the_first_stopped(
 
 def test_a_finished_run_says_so(project, straight, capsys):
   before = sorted(straight.rglob('*'))
-  assert _train(project, 'straight') == 0
+  assert project.train('straight') == 0
   assert 'is at step 12 of 12 already' in capsys.readouterr().err
   assert sorted(straight.rglob('*')) == before
 
@@ -339,7 +279,7 @@ def test_another_configuration_is_refused_with_the_difference(
     project, straight, flags, lines
 ):
   with pytest.raises(errors.UserError) as error:
-    _train(project, 'straight', *flags)
+    project.train('straight', *flags)
   first, *rest = str(error.value).split('\n  ')
   assert first == (
       f'{straight}: holds a run with another configuration: take another'
@@ -351,15 +291,15 @@ def test_another_configuration_is_refused_with_the_difference(
 def test_changes_are_taken_when_the_user_says_so(project, monkeypatch, capsys):
   with monkeypatch.context() as patch:
     _stop_after(patch, 2)
-    assert _train(project, 'changed') == 0
+    assert project.train('changed') == 0
   # How long and how often may change freely.
   free = ['--gin.TRAIN_STEPS=13', '--gin.CHECKPOINT_PERIOD=5']
   free += ['--gin.LOG_PERIOD=1', '--gin.EVAL_PERIOD=13']
   other = ['--gin.LEARNING_RATE=0.5', '--gin.RANDOM_SEED=1']
   with pytest.raises(errors.UserError, match='another configuration'):
-    _train(project, 'changed', *free, *other)
+    project.train('changed', *free, *other)
   capsys.readouterr()
-  assert _train(project, 'changed', *free, *other, '--resume_with_changes') == 0
+  assert project.train('changed', *free, *other, '--resume_with_changes') == 0
   output = capsys.readouterr().err
   assert 'going on from' in output
   records = metrics.read(project / 'changed' / 'metrics.jsonl')
@@ -381,13 +321,13 @@ def test_changes_are_taken_when_the_user_says_so(project, monkeypatch, capsys):
 
 def test_parameters_of_another_run_to_start_from(project, straight):
   flags = [f'--gin.INITIAL_CHECKPOINT_PATH={straight}', '--gin.TRAIN_STEPS=1']
-  assert _train(project, 'second', *flags) == 0
+  assert project.train('second', *flags) == 0
   _same_arrays(project / 'second' / 'checkpoint_0', straight)
   assert [r[0] for r in _losses(project, 'second')] == [1]
 
 
 def test_a_dry_run_prints_and_leaves_nothing(project, capsys):
-  assert _train(project, 'dry', '--dry_run') == 0
+  assert project.train('dry', '--dry_run') == 0
   output = capsys.readouterr().out
   assert "MIXTURE_OR_TASK_NAME = 'sums'" in output
   assert 'sums         136         136  100.00%' in output
@@ -438,7 +378,7 @@ def test_a_dry_run_prints_and_leaves_nothing(project, capsys):
 )
 def test_a_mistake_is_a_line_and_leaves_no_folder(project, flags, wanted):
   with pytest.raises(errors.UserError) as error:
-    _train(project, 'mistaken', *flags)
+    project.train('mistaken', *flags)
   assert wanted in str(error.value)
   assert not (project / 'mistaken').exists()
 
@@ -449,13 +389,14 @@ def test_it_needs_a_gin_file():
 
 
 def test_a_mixture_without_a_validation_split_says_so(project, tmp_path):
-  declaration = DATASET.replace('validation: "train[-8:]", ', '')
+  declaration = project.declaration.replace('validation: "train[-8:]", ', '')
   declaration = declaration.replace('test: validation', 'test: "train[-8:]"')
-  declaration = declaration.replace('sums.jsonl', f'{project}/sums.jsonl')
+  declaration = declaration.replace(
+      'sums.jsonl', f'{project.folder}/sums.jsonl'
+  )
   (tmp_path / 'bare.yaml').write_text(declaration)
   with pytest.raises(errors.UserError, match="bare has no split 'validation'"):
-    _train(
-        project,
+    project.train(
         'bare',
         f'--mixtures={tmp_path}',
         '--gin.MIXTURE_OR_TASK_NAME=bare',
@@ -480,7 +421,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_afterwards(
       '      time.sleep(0.01)\n'
       '    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n'
       'metrics.Writer.write = full\n'
-      f'sys.exit(cli.main({_arguments(project, "full")!r}))\n'
+      f'sys.exit(cli.main({project.arguments("full")!r}))\n'
   )
   done = subprocess.run(
       [sys.executable, '-c', code], capture_output=True, text=True
@@ -494,7 +435,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_afterwards(
   assert 'Traceback' not in done.stderr
   assert runs.steps(project / 'full') == [0, 4]
   assert native.load_model(project / 'full').step == 4
-  assert _train(project, 'full') == 0
+  assert project.train('full') == 0
   assert _losses(project, 'full') == _losses(project, 'straight')
   assert sorted(p.name for p in (project / 'full').iterdir()) == sorted(
       p.name for p in straight.iterdir()
@@ -518,7 +459,7 @@ def test_a_hundred_steps_are_less_than_forty_lines(project):
   )
   flags = ['--gin.TRAIN_STEPS=100', '--gin.CHECKPOINT_PERIOD=20']
   flags += ['--gin.EVAL_PERIOD=20']
-  arguments = _arguments(project, 'loud', *flags)
+  arguments = project.arguments('loud', *flags)
   done = subprocess.run(
       [sys.executable, '-c', code, *arguments], capture_output=True, text=True
   )
@@ -552,7 +493,7 @@ def test_weights_and_biases_get_what_tensorboard_gets(
   monkeypatch.syspath_prepend(str(tmp_path))
   flags = ['--gin.WANDB_PROJECT=flan', '--gin.TRAIN_STEPS=3']
   flags += ['--gin.LOG_PERIOD=2', '--gin.EVAL_PERIOD=3']
-  assert _train(project, 'tracked', *flags) == 0
+  assert project.train('tracked', *flags) == 0
   start, first, last, end = sys.modules.pop('wandb').calls
   assert start['project'] == 'flan' and start['name'] == 'tracked'
   assert start['config']['BATCH_SIZE'] == 8
@@ -569,7 +510,7 @@ def test_training_imports_no_tensorflow(project):
   code = (
       'import sys\n'
       'from flan_jax import cli\n'
-      f'code = cli.main({_arguments(project, "light", *flags)!r})\n'
+      f'code = cli.main({project.arguments("light", *flags)!r})\n'
       'names = ("tensorflow", "seqio", "tensorboard", "torch")\n'
       'print(code, [name for name in names if name in sys.modules])\n'
   )

@@ -1,6 +1,5 @@
 """Two hosts stop after the same step, and pass over the same checkpoint."""
 
-import json
 import os
 import pathlib
 import re
@@ -29,62 +28,28 @@ def slowly(self, step, record):
 metrics.Writer.write = slowly
 sys.exit(cli.main(['train', *arguments]))
 """
-_DATASET = """\
-version: 1
-cluster: arithmetic
-source: {jsonl: sums.jsonl}
-splits: {train: train}
-fields: {question: question, answer: answer}
-metrics: [exact_match]
-templates:
-- {name: plain, inputs: "{question} =", targets: "{answer}"}
-"""
-_RUN = """\
-include 'gin/runs/train.gin'
-include 'gin/models/t5_1_1/t5_1_1.gin'
-include 'gin/optimizers/adafactor.gin'
-include 'gin/meshes/fsdp.gin'
-MIXTURE_OR_TASK_NAME = 'sums'
-TASK_FEATURE_LENGTHS = {'inputs': 16, 'targets': 8}
-VOCABULARY = 'bytes'
+_LINES = """\
 BATCH_SIZE = 4
-EVAL_PERIOD = 0
 CHECKPOINT_PERIOD = 3
 TRAIN_STEPS = 40
-EncoderDecoderConfig.vocab_size = 384
-EncoderDecoderConfig.emb_dim = 16
-EncoderDecoderConfig.head_dim = 8
-EncoderDecoderConfig.mlp_dim = 32
-EncoderDecoderConfig.num_decoder_layers = 1
-EncoderDecoderConfig.num_encoder_layers = 1
-EncoderDecoderConfig.num_heads = 2
 """
 
 
 @pytest.fixture
-def start(tmp_path):
+def project(make_project):
+  return make_project(_LINES, mesh='fsdp')
+
+
+@pytest.fixture
+def start(project):
   """Starts two hosts with two devices each."""
-  (tmp_path / 'sums.yaml').write_text(_DATASET)
-  (tmp_path / 'sums.jsonl').write_text(
-      ''.join(
-          json.dumps({'question': f'{a}+{b}', 'answer': f'{a + b}'}) + '\n'
-          for a in range(9)
-          for b in range(9)
-      )
-  )
-  (tmp_path / 'run.gin').write_text(_RUN)
   started = []
 
   def begin(pause: float) -> list[subprocess.Popen]:
     with socket.socket() as free:
       free.bind(('localhost', 0))
       address = f'localhost:{free.getsockname()[1]}'
-    arguments = [
-        f'--gin_file={tmp_path / "run.gin"}',
-        f'--gin.MODEL_DIR={tmp_path / "run"}',
-        f'--mixtures={tmp_path / "sums.yaml"}',
-        f'--cache_dir={tmp_path / "cache"}',
-    ]
+    _, *arguments = project.arguments('run')
     hosts = [
         subprocess.Popen(
             [sys.executable, '-c', _SCRIPT, address, str(index), *arguments],
@@ -125,12 +90,12 @@ def _stopped(
   return last
 
 
-def test_ctrl_c_on_one_host_stops_both(start, tmp_path):
-  _stopped(start(0.2), 0, signal.SIGINT, tmp_path / 'run')
+def test_ctrl_c_on_one_host_stops_both(project, start):
+  _stopped(start(0.2), 0, signal.SIGINT, project / 'run')
 
 
-def test_both_pass_over_a_broken_checkpoint(start, tmp_path):
-  run = tmp_path / 'run'
+def test_both_pass_over_a_broken_checkpoint(project, start):
+  run = project / 'run'
   last = _stopped(start(0.2), 1, signal.SIGTERM, run)
   for path in (run / f'checkpoint_{last}').glob('params/d/*'):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

@@ -1,8 +1,5 @@
 """T5X's numbers, and models of their sizes."""
 
-from collections.abc import Callable
-import pathlib
-
 from flan_jax.models import config as config_lib
 from flan_jax.models import interface
 import jax
@@ -11,21 +8,8 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def precise():
-  """Products in full float32, as the golden numbers were made."""
-  with jax.default_matmul_precision('highest'):
-    yield
-
-
-@pytest.fixture(scope='session')
-def golden(shared: pathlib.Path) -> Callable[[str], dict[str, np.ndarray]]:
-  """Returns a function that reads arrays that T5X computed."""
-
-  def read(name: str) -> dict[str, np.ndarray]:
-    with np.load(shared / 'golden' / 't5x' / f'{name}.npz') as arrays:
-      return dict(arrays)
-
-  return read
+def _precise(precise):
+  """All tests of models compare with numbers that were made so."""
 
 
 @pytest.fixture(scope='session')

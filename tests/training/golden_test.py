@@ -34,11 +34,7 @@ PATHS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def precise():
-  """Products in full float32, as the golden numbers were made."""
-  with jax.default_matmul_precision('highest'):
-    yield
+pytestmark = pytest.mark.usefixtures('precise')
 
 
 @pytest.fixture(scope='module')
@@ -55,17 +51,6 @@ def model() -> interface.Model:
           num_decoder_layers=2,
       )
   )
-
-
-@pytest.fixture(scope='module')
-def golden(shared):
-  """Returns a function that reads arrays that T5X computed."""
-
-  def read(name: str) -> dict[str, np.ndarray]:
-    with np.load(shared / 'golden' / 't5x' / f'{name}.npz') as arrays:
-      return dict(arrays)
-
-  return read
 
 
 def _stepper(model, transform, mesh, **config):
