@@ -104,13 +104,14 @@ def load(
   Raises:
     UserError: Something in it is wrong.
   """
-  for configurable in (
+  configurables: tuple[Callable[..., Any], ...] = (
       *model_config.FAMILIES,
       *optimizers.ALL,
       optimizers.ParameterGroup,
       partitioning.MeshConfig,
       *schedules.ALL,
-  ):
+  )
+  for configurable in configurables:
     configuration.register(configurable)
   configuration.register(few_shot.Layout, 'FewShotLayout')
   return configuration.load(

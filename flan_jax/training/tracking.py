@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import uuid
 
 from flan_jax import errors
+from flan_jax.checkpoints import runs
 
 _ID_FILE = 'wandb.json'
 
@@ -66,7 +67,8 @@ class WandB:
       identity = json.loads(path.read_text())['id']
     else:
       identity = uuid.uuid4().hex[:12]
-      path.write_text(json.dumps({'id': identity, 'project': project}) + '\n')
+      identified = json.dumps({'id': identity, 'project': project})
+      runs.write_text(path, f'{identified}\n')
     try:
       self._run = wandb.init(
           project=project,

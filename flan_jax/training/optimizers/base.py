@@ -8,6 +8,7 @@ where the direction comes from the gradient, clipped before, and from what the
 optimizer keeps in its state.
 """
 
+import abc
 from collections.abc import Sequence
 import dataclasses
 import re
@@ -39,7 +40,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Optimizer:
+class Optimizer(abc.ABC):
   """What can be set of every optimizer.
 
   Attributes:
@@ -90,6 +91,7 @@ class Optimizer:
             f' {group!r}.'
         )
 
+  @abc.abstractmethod
   def direction(
       self, params: Any, plan: groups_lib.Plan
   ) -> 'optax.GradientTransformation':
@@ -101,7 +103,6 @@ class Optimizer:
       params: The parameters that are trained.
       plan: What is known of each; `plan.trained` leaves out the frozen ones.
     """
-    raise NotImplementedError
 
   def moment_axes(
       self, moments: Any, params: Any, logical_axes: Any, plan: groups_lib.Plan
