@@ -105,6 +105,8 @@ class Generator:
           batch.indices, out.tokens, out.scores, strict=False
       ):
         found[i] = Generated(self._written(ids), float(score))
+        self._runner.tokens.read += len(inputs[i])
+        self._runner.tokens.written += len(found[i].tokens)
       if progress:
         progress(len(batch.indices))
     return [found[i] for i in range(len(inputs))]

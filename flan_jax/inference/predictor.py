@@ -112,6 +112,11 @@ class Predictor:
     """What was compiled so far: names with padded lengths."""
     return self._runner.shapes
 
+  @property
+  def tokens(self) -> running.Tokens:
+    """Tokens that were read and written so far."""
+    return self._runner.tokens
+
   def predict(
       self,
       examples: Sequence[examples_lib.Example],
@@ -216,6 +221,7 @@ class Predictor:
             option_scores=tuple(own.tolist()),
             option_index=best,
         )
+        self._runner.tokens.read += len(inputs[i]) + sum(map(len, options[i]))
       if progress:
         progress(len(batch.indices))
     return [predictions[i] for i in range(len(examples))]

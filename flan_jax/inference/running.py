@@ -1,6 +1,7 @@
 """Batches on their way to the devices and back."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+import dataclasses
 from typing import Any
 
 from absl import logging
@@ -11,16 +12,31 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 
+@dataclasses.dataclass
+class Tokens:
+  """Tokens that a model has read and written, padding apart.
+
+  Attributes:
+    read: Those of inputs, and of options that were scored.
+    written: Those of answers.
+  """
+
+  read: int = 0
+  written: int = 0
+
+
 class Runner:
   """Runs compiled functions over batches on a mesh.
 
   Attributes:
     mesh: The devices.
     shapes: What was compiled so far: names, with rows and padded lengths.
+    tokens: Those of finished batches; whoever unpacks results counts them.
   """
 
   def __init__(self, mesh: jax.sharding.Mesh):
     self.mesh = mesh
+    self.tokens = Tokens()
     self.shapes: set[tuple[str, tuple[int, ...]]] = set()
 
   def rows(self, batch_size: int) -> int:

@@ -235,6 +235,22 @@ def test_predict_ranks_what_has_options(predictor):
   assert predictor.predict([]) == []
 
 
+def test_tokens_are_counted_without_padding(model, params):
+  predictor = _predictor(model, params)
+  assert (predictor.tokens.read, predictor.tokens.written) == (0, 0)
+  ranked = [_example(0, ('yes', 'no')), _example(7, ('only one',))]
+  predictor.rank(ranked)
+  # Bytes, and an end for each text.
+  inputs = [len(example.inputs) + 1 for example in ranked]
+  assert predictor.tokens.read == sum(inputs) + 4 + 3 + 9
+  assert predictor.tokens.written == 0
+  (said,) = predictor.generate([_example(1)])
+  assert predictor.tokens.read == sum(inputs) + 16 + len(_example(1).inputs) + 1
+  assert 1 <= predictor.tokens.written <= _LENGTHS['targets']
+  if predictor.tokens.written < _LENGTHS['targets']:
+    assert predictor.tokens.written >= len(said.text.encode()) + 1
+
+
 def test_ranking_without_options_is_a_mistake(predictor):
   with pytest.raises(ValueError, match='test:1 has no options'):
     predictor.rank([_RANKED[0], _example(1)])
