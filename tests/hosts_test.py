@@ -5,6 +5,7 @@ import socket
 
 from flan_jax import cli
 from flan_jax import errors
+from flan_jax import host_flags
 from flan_jax import hosts
 import jax
 import pytest
@@ -22,12 +23,12 @@ def environment(monkeypatch):
   """An environment that says nothing of hosts, and no TPU."""
   for name in _NAMES:
     monkeypatch.delenv(name, raising=False)
-  monkeypatch.setattr(hosts, '_has_tpu', lambda: False)
+  monkeypatch.setattr(host_flags, '_has_tpu', lambda: False)
   return monkeypatch
 
 
-def _flags(*flags: str) -> hosts.Flags:
-  return hosts.Flags.from_args(cli.parse(['train', *flags]))
+def _flags(*flags: str) -> host_flags.Flags:
+  return host_flags.Flags.from_args(cli.parse(['train', *flags]))
 
 
 @pytest.mark.parametrize('command', ['train', 'infer', 'eval'])
@@ -38,7 +39,7 @@ def test_every_command_that_uses_a_model_knows_the_flags(command):
       '--num_processes=4',
       '--process_id=2',
   ])
-  assert hosts.Flags.from_args(args) == hosts.Flags(
+  assert host_flags.Flags.from_args(args) == host_flags.Flags(
       coordinator_address='10.0.0.1:8476', process_count=4, process_index=2
   )
 
@@ -47,7 +48,7 @@ def test_flags_win_over_the_environment(environment):
   environment.setenv('JAX_COORDINATOR_ADDRESS', 'a:1')
   environment.setenv('JAX_NUM_PROCESSES', '8')
   environment.setenv('JAX_PROCESS_ID', '3')
-  assert _flags() == hosts.Flags(
+  assert _flags() == host_flags.Flags(
       coordinator_address='a:1', process_count=8, process_index=3
   )
   assert _flags('--process_index=5').process_index == 5
@@ -151,7 +152,7 @@ def test_what_jax_says_of_the_cluster(flags, error, words, environment):
     raise error
 
   environment.setattr(jax.distributed, 'initialize', initialize)
-  session = hosts.Session(hosts.Flags(**flags))
+  session = hosts.Session(host_flags.Flags(**flags))
   if words is None:
     assert session.together(lambda: 7) == 7
     assert session.count == 1
@@ -166,7 +167,7 @@ def test_a_port_in_use_is_named(environment):
     taken.listen()
     port = taken.getsockname()[1]
     session = hosts.Session(
-        hosts.Flags(
+        host_flags.Flags(
             coordinator_address=f'localhost:{port}',
             process_count=2,
             process_index=0,

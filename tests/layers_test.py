@@ -32,6 +32,7 @@ LAYERS = (
     (
         'compilation',
         'environment',
+        'host_flags',
         'hosts',
         'library_log',
         'partitioning',
@@ -63,7 +64,9 @@ PEERS = {
     ('gin_files', 'errors'),
     ('gin_files', 'paths'),
     ('partitioning', 'errors'),
+    ('host_flags', 'errors'),
     ('hosts', 'errors'),
+    ('hosts', 'host_flags'),
     ('hosts', 'library_log'),
 }
 TENSORFLOW = {'tensorflow', 'tensorflow_datasets', 'tensorflow_text', 'seqio'}
