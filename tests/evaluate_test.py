@@ -133,7 +133,10 @@ def test_the_whole_evaluation(evaluate, run):
       ('copy:template_say', 'held_out_dataset'),
   ]
   assert {t['examples'] for t in results['tasks']} == {10}
-  assert results['systems']['tuned'] == {'checkpoint': str(run), 'step': 5}
+  tuned = results['systems']['tuned']
+  assert (tuned['checkpoint'], tuned['step']) == (str(run), 5)
+  assert tuned['mixture'] == 'few' and tuned['untuned'] == 'untuned'
+  assert tuned['training_clusters'] == ['copying', 'sentiment']
   assert results['systems']['untuned']['step'] == 0
   lines = _lines(folder)
   assert len(lines) == 30
@@ -203,7 +206,7 @@ def test_what_is_asked_for(evaluate, run):
   (task,) = results['tasks']
   assert task['task'] == 'mood:template_other:no_options'
   assert task['examples'] == 4
-  assert list(task['scores']) == ['tuned', 'majority']
+  assert list(task['scores']) == ['tuned', 'majority', 'random']
   assert results['systems']['tuned']['step'] == 0
   assert 'untuned' not in out
 
@@ -222,7 +225,7 @@ def test_the_untuned_model_has_none_beside_it(evaluate, run):
   assert code == 0
   assert 'is the untuned model itself' in err
   results = json.loads((folder / 'results.json').read_text())
-  assert list(results['systems']) == ['tuned', 'majority']
+  assert list(results['systems']) == ['tuned', 'majority', 'random']
 
 
 @pytest.mark.parametrize(

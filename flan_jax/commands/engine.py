@@ -80,13 +80,45 @@ def compile(commands: Any) -> None:
   parser.set_defaults(run='flan_jax.compile:main')
 
 
+class _Checkpoints(argparse.Action):
+  """One checkpoint is CHECKPOINT_PATH, several are CHECKPOINT_PATHS."""
+
+  def __call__(self, parser, namespace, values, option_string=None):
+    several = namespace.checkpoints or []
+    if namespace.checkpoint is not None:
+      several = [namespace.checkpoint]
+    if several:
+      namespace.checkpoint, namespace.checkpoints = None, [*several, values]
+    else:
+      namespace.checkpoint = values
+
+
 def _prediction_arguments(
-    parser: argparse.ArgumentParser, output_macro: str
+    parser: argparse.ArgumentParser, output_macro: str, several: bool = False
 ) -> None:
+  """Adds shorthands; `several` of --checkpoint may be there."""
   group = parser.add_argument_group('shorthands for gin macros')
-  shorthands = {}
+  shorthands: dict[str, str] = {}
+  if several:
+    group.add_argument(
+        '--checkpoint',
+        action=_Checkpoints,
+        metavar='[LABEL=]DIR',
+        help=(
+            'CHECKPOINT_PATH: a run or one checkpoint; repeatable, then'
+            ' CHECKPOINT_PATHS'
+        ),
+    )
+    parser.set_defaults(checkpoints=None)
+    shorthands['--checkpoints'] = 'CHECKPOINT_PATHS'
+  else:
+    group.add_argument(
+        '--checkpoint',
+        metavar='DIR',
+        help='CHECKPOINT_PATH: a run or one checkpoint',
+    )
+  shorthands['--checkpoint'] = 'CHECKPOINT_PATH'
   for flag, macro, metavar, text in (
-      ('--checkpoint', 'CHECKPOINT_PATH', 'DIR', 'a run or one checkpoint'),
       ('--mixture', 'MIXTURE_OR_TASK_NAME', 'NAME', 'a mixture or task'),
       ('--split', 'SPLIT', 'SPLIT', 'train, validation or test'),
       ('--output', output_macro, 'DIR', 'where the results go'),
@@ -128,17 +160,20 @@ def infer(commands: Any) -> None:
 def eval(commands: Any) -> None:
   parser = commands.add_parser(
       'eval',
-      help='score a checkpoint and write a report',
+      help='score checkpoints and write a report',
       description=(
-          'Scores a checkpoint on every template of a mixture, beside the'
-          ' untuned model\nand the majority class; writes results.json,'
-          ' predictions.jsonl and report.html.\nMacros: TEMPLATES (all,'
-          ' trained or held_out) and UNTUNED_CHECKPOINT_PATH\n(default: the'
-          " run's checkpoint_0; none for none)."
+          'Scores checkpoints on every template of a mixture, beside the'
+          ' untuned models,\nthe majority class and random choice; writes'
+          ' results.json, predictions.jsonl,\nvalidation.jsonl and report.html.'
+          ' Killed and started again it goes on.\nMacros: TEMPLATES (all,'
+          ' trained or held_out), SHOTS (such as (0, 1, 5)), BASELINES\n'
+          '(no_template, name_only), BEST_TEMPLATE (True), and'
+          " UNTUNED_CHECKPOINT_PATH\n(default: each run's checkpoint_0; none"
+          ' for none).'
       ),
   )
   arguments.gin(parser, 'gin/runs/eval.gin')
-  _prediction_arguments(parser, 'EVAL_OUTPUT_DIR')
+  _prediction_arguments(parser, 'EVAL_OUTPUT_DIR', several=True)
   arguments.skip_missing(parser)
   arguments.data(parser)
   arguments.hosts(parser)

@@ -10,11 +10,14 @@ from flan_jax.data import specs
 from flan_jax.data import tasks
 from flan_jax.data import templates
 from flan_jax.evaluation import metrics
+from flan_jax.evaluation import summary
 import numpy as np
 
 # What TEMPLATES may say: all of them, those that training saw, or those that
 # it did not (held out, or of a dataset that is held out whole).
 SELECTIONS = ('all', 'trained', 'held_out')
+# What a dataset is compared with: prompts that are no instructions.
+BASELINES = ('no_template', 'name_only')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +28,14 @@ class Item:
     task: The task, which names the template.
     group: A key of `summary.GROUPS`.
     how: 'rank' or 'generate'.
+    setting: What it is beside the main table: one of `BASELINES`, '5_shot' and
+      the like; '' for the main table.
   """
 
   task: tasks.Task
   group: str
   how: str
+  setting: str = ''
 
   @property
   def dataset(self) -> specs.Dataset:
@@ -64,6 +70,129 @@ def check_selection(selection: str) -> None:
         f"TEMPLATES: must be one of {', '.join(SELECTIONS)}, not '{selection}'."
         + errors.nearest(selection, list(SELECTIONS))
     )
+
+
+def check_shots(shots: Sequence[object]) -> None:
+  """Raises a UserError unless SHOTS are whole numbers and 'fit', each once."""
+  for each in shots:
+    whole = isinstance(each, int) and not isinstance(each, bool) and each >= 0
+    if not whole and each != 'fit':
+      raise errors.UserError(
+          "SHOTS: must be whole numbers or 'fit', such as (0, 1, 5), not"
+          f' {each!r}'
+      )
+  if len(set(shots)) < len(shots):
+    raise errors.UserError(f'SHOTS: {shots} has a number twice')
+
+
+def check_baselines(baselines: Sequence[object]) -> None:
+  """Raises a UserError unless all are of `BASELINES`, each once."""
+  for each in baselines:
+    if each not in BASELINES:
+      raise errors.UserError(
+          f'BASELINES: must be of {", ".join(BASELINES)}, not {each!r}.'
+          + errors.nearest(str(each), list(BASELINES))
+      )
+  if len(set(baselines)) < len(baselines):
+    raise errors.UserError(f'BASELINES: {baselines} has a name twice')
+
+
+def settings(
+    named: Sequence[tasks.Task],
+    shots: Sequence[int | str] = (),
+    baselines: Sequence[str] = (),
+) -> tuple[dict[str, list[tasks.Task]], list[str]]:
+  """Returns the tasks of each setting, and what cannot be had.
+
+  Args:
+    named: The tasks that were asked for.
+    shots: Numbers of exemplars, or 'fit'; the first one is for the main
+      setting. () leaves tasks as they are named.
+    baselines: Some of `BASELINES`; each dataset is put once without exemplars.
+
+  Returns:
+    By setting, '' being the main one, its tasks; and lines on datasets that
+    have no such baseline.
+  """
+  found: dict[str, list[tasks.Task]] = {'': list(named)}
+  for place, number in enumerate(shots):
+    found[f'{number}_shot' if place else ''] = _each_once(
+        tasks.create(
+            each.dataset, dataclasses.replace(each.setting, shots=number)
+        )
+        for each in named
+    )
+  notes = []
+  for baseline in baselines:
+    made = []
+    for dataset_tasks in _by_dataset(named):
+      setting = dataclasses.replace(
+          dataset_tasks[0].setting,
+          template='',
+          num_templates=None,
+          baseline=baseline,
+          shots=0,
+      )
+      try:
+        made.append(tasks.create(dataset_tasks[0].dataset, setting))
+      except errors.UserError as error:
+        notes.append(f'left out of {baseline}: {error}')
+    found[baseline] = made
+  return found, notes
+
+
+def _each_once(made: Iterable[tasks.Task]) -> list[tasks.Task]:
+  return list({task.name: task for task in made}.values())
+
+
+def _by_dataset(named: Iterable[tasks.Task]) -> list[list[tasks.Task]]:
+  found: dict[str, list[tasks.Task]] = {}
+  for task in named:
+    found.setdefault(task.dataset.name, []).append(task)
+  return list(found.values())
+
+
+def all_items(
+    evaluated: dict[str, list[tasks.Task]],
+    trained: Collection[str],
+    selection: str = 'all',
+) -> list[Item]:
+  """Returns the items of all settings, the main one first.
+
+  A baseline belongs to the group of its dataset's main items of which training
+  saw least: to the held-out templates, if the dataset has any.
+
+  Args:
+    evaluated: What `settings` returned.
+    trained: Names of the datasets that training saw.
+    selection: One of `SELECTIONS`.
+
+  Raises:
+    UserError: As `items`.
+  """
+  main = items(evaluated[''], trained, selection)
+  groups: dict[str, set[str]] = {}
+  for item in main:
+    groups.setdefault(item.dataset.name, set()).add(item.group)
+  found = list(main)
+  for setting, members in evaluated.items():
+    if setting in BASELINES:
+      found += [
+          Item(
+              task,
+              min(groups[task.dataset.name], key=list(summary.GROUPS).index),
+              _how(task, task.templates[0]),
+              setting,
+          )
+          for task in members
+          if task.dataset.name in groups
+      ]
+    elif setting and members:
+      found += [
+          dataclasses.replace(item, setting=setting)
+          for item in items(members, trained, selection)
+      ]
+  return found
 
 
 def items(
@@ -194,6 +323,15 @@ def check_metrics(planned: Iterable[Item]) -> None:
             f"'{dataset.name}': group_by: metric {name} scores examples"
             ' together; name the field that tells which'
         )
+
+
+def of_several_templates(planned: Iterable[Item]) -> list[Item]:
+  """Returns the main items that share dataset and group with another one."""
+  found: dict[tuple[str, str], list[Item]] = {}
+  for item in planned:
+    if not item.setting:
+      found.setdefault((item.dataset.name, item.group), []).append(item)
+  return [item for group in found.values() if len(group) > 1 for item in group]
 
 
 def by_dataset(planned: Sequence[Item]) -> dict[str, list[Item]]:

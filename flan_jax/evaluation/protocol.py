@@ -1,7 +1,7 @@
 """The protocol: the same rows under every template, to every system.
 
-Systems are the tuned model, the untuned one, and the majority class. What they
-say is scored here; `summary` averages it.
+Systems are tuned models, untuned ones, the majority class, and random choice.
+What they say is scored here; `summary` averages it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from flan_jax.data import examples as examples_lib
 from flan_jax.data import few_shot
 from flan_jax.data import tasks
 from flan_jax.data import templates
+from flan_jax.evaluation import kept
 from flan_jax.evaluation import metrics
 from flan_jax.evaluation import plan
 from flan_jax.evaluation import scoring
@@ -31,9 +32,11 @@ Answering = Callable[
 
 # Answers of the training split are counted on at most this many rows.
 _MAJORITY_ROWS = 10_000
+# Random answers are drawn from this many of them.
+_CHANCE_ROWS = 500
 # Examples that are rendered or answered at once, over all tasks: enough to
-# fill batches of like lengths, and to see progress.
-_BLOCK = 4096
+# fill batches of like lengths, and few enough to do again after a kill.
+_BLOCK = 2048
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,8 @@ class Work:
 
   item: plan.Item
   examples: list[examples_lib.Example]
-  majority: scoring.Majority
+  majority: scoring.Majority = scoring.Majority('')  # noqa: RUF009
+  chance: scoring.Chance = scoring.Chance(())  # noqa: RUF009
 
 
 def read(
@@ -71,6 +75,7 @@ def read(
     store: blocks.Store,
     rendering: Rendering,
     progress: Progress = lambda count: None,
+    guesses: bool = True,
 ) -> list[Work]:
   """Renders what is to be asked, and counts the training split's answers.
 
@@ -79,6 +84,7 @@ def read(
     store: Where rows are.
     rendering: Which rows, and how.
     progress: Called with the number of finished items.
+    guesses: Whether the majority class and random choice will be asked too.
 
   Raises:
     UserError: Data is missing, a dataset has no such split, or a metric cannot
@@ -92,10 +98,13 @@ def read(
     rows = plan.subset(
         name, len(asked), rendering.limit, rendering.seed, _groups(items, asked)
     )
-    # A dataset that only has a test split has no better majority than its own.
-    trained = store.open(
-        dataset, 'train' if 'train' in dataset.splits else rendering.split
-    )
+    trained = None
+    if guesses:
+      # A dataset that only has a test split has no better majority than its
+      # own.
+      trained = store.open(
+          dataset, 'train' if 'train' in dataset.splits else rendering.split
+      )
     for item in items:
       renderer = blocks.renderer(
           item.task,
@@ -106,13 +115,11 @@ def read(
           lengths=rendering.lengths,
           layout=rendering.layout,
       )
-      work.append(
-          Work(
-              item,
-              list(_blocks(renderer, rows)),
-              _majority(item, trained, rendering.seed),
-          )
-      )
+      asking = Work(item, list(_blocks(renderer, rows)))
+      if trained is not None:
+        majority, chance = _by_training(item, trained, rendering.seed)
+        asking = dataclasses.replace(asking, majority=majority, chance=chance)
+      work.append(asking)
       progress(1)
   return work
 
@@ -137,19 +144,34 @@ def _blocks(
     yield from renderer.render(block, np.zeros_like(block))
 
 
-def _majority(
+def _by_training(
     item: plan.Item, trained: templates.Rows, seed: int
-) -> scoring.Majority:
+) -> tuple[scoring.Majority, scoring.Chance]:
+  """What the training split's answers say of an item."""
   setting = dataclasses.replace(item.task.setting, shots=0)
   renderer = templates.Renderer(
       tasks.create(item.dataset, setting), trained, seed=seed
   )
-  rows = plan.subset(item.dataset.name, len(trained), _MAJORITY_ROWS, seed)
-  return scoring.Majority.of(_blocks(renderer, rows), item.classes)
+  name = item.dataset.name
+  rows = plan.subset(name, len(trained), _MAJORITY_ROWS, seed)
+  some = set(plan.subset(name, len(trained), _CHANCE_ROWS, seed).tolist())
+  targets: list[str] = []
+
+  def noted() -> Iterator[examples_lib.Example]:
+    for row, example in zip(rows, _blocks(renderer, rows), strict=True):
+      if int(row) in some and not example.options:
+        targets.append(example.targets)
+      yield example
+
+  majority = scoring.Majority.of(noted(), item.classes)
+  return majority, scoring.Chance(tuple(targets))
 
 
 def answer(
-    work: Sequence[Work], answering: Answering, progress: Progress
+    work: Sequence[Work],
+    answering: Answering,
+    progress: Progress,
+    keeper: kept.Keeper | None = None,
 ) -> list[list[scoring.Answer]]:
   """Puts everything to one system.
 
@@ -160,6 +182,8 @@ def answer(
     work: What to ask.
     answering: The system.
     progress: Called with numbers of finished examples.
+    keeper: Keeps the answers of finished blocks, and has those of blocks that
+      were finished before a kill.
 
   Returns:
     The answers of each task, in the order of its examples.
@@ -174,7 +198,15 @@ def answer(
     ]
     for start in range(0, len(places), _BLOCK):
       block = places[start : start + _BLOCK]
-      said = answering([example for _, example in block], ranked, progress)
+      asked = [example for _, example in block]
+      there = keeper.find(asked, ranked) if keeper else None
+      if there is not None:
+        said: Sequence[scoring.Answer] = there
+        progress(len(said))
+      else:
+        said = answering(asked, ranked, progress)
+        if keeper:
+          keeper.keep(asked, ranked, said)
       for (place, _), each_said in zip(block, said, strict=True):
         answers[place].append(each_said)
   return answers
@@ -188,18 +220,73 @@ def majority_answers(work: Sequence[Work]) -> list[list[scoring.Answer]]:
   ]
 
 
+def random_answers(
+    work: Sequence[Work], seed: int
+) -> list[list[scoring.Answer]]:
+  """Returns what random choice says to everything."""
+  return [
+      [each.chance.answer(example, seed) for example in each.examples]
+      for each in work
+  ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+  """A task on validation rows.
+
+  Attributes:
+    examples: How many rows.
+    scores: The main value by system.
+  """
+
+  examples: int
+  scores: dict[str, float]
+
+
+def validate(
+    work: Sequence[Work],
+    answers: Mapping[str, Sequence[Sequence[scoring.Answer]]],
+) -> dict[str, Validation]:
+  """Scores what was said to validation rows.
+
+  Returns:
+    By the name of the task.
+  """
+  found = {}
+  for place, each in enumerate(work):
+    item = each.item
+    metrics_of_it = item.dataset.metrics
+    main = scoring.main_value(metrics_of_it, item.how)
+    found[item.task.name] = Validation(
+        len(each.examples),
+        {
+            system: scoring.score(
+                each.examples,
+                said[place],
+                metrics_of_it,
+                item.how,
+                item.classes,
+            )[main]
+            for system, said in answers.items()
+        },
+    )
+  return found
+
+
 def score(
     work: Sequence[Work],
     answers: Mapping[str, Sequence[Sequence[scoring.Answer]]],
     seed: int = 0,
+    validation: Mapping[str, Validation] | None = None,
 ) -> list[summary.TaskScores]:
   """Scores every system on every task, with 95% intervals.
 
   Args:
     work: What was asked.
-    answers: By system, what `answer` returned.
+    answers: By system, what `answer` returned; 'random' is random choice.
     seed: Of the bootstrap. Templates of a dataset are resampled together, and
       systems too, since all have answered the same rows.
+    validation: What `validate` returned.
   """
   scored = []
   for place, each in enumerate(work):
@@ -208,7 +295,10 @@ def score(
     replicates: dict[str, dict[str, np.ndarray]] = {}
     for system, said in answers.items():
       values[system], replicates[system] = {}, {}
-      for tally in scoring.tallies(
+      tallies = (
+          scoring.chance_tallies if system == 'random' else scoring.tallies
+      )
+      for tally in tallies(
           each.examples,
           said[place],
           item.dataset.metrics,
@@ -219,6 +309,7 @@ def score(
         replicates[system] |= bootstrap.replicates(
             tally, seed, item.dataset.name
         )
+    judged = (validation or {}).get(item.task.name)
     scored.append(
         summary.TaskScores(
             task=item.task.name,
@@ -228,6 +319,7 @@ def score(
             template=item.template,
             group=item.group,
             how=item.how,
+            setting=item.setting,
             metric=scoring.main_value(item.dataset.metrics, item.how),
             headline=scoring.HEADLINE[item.how],
             examples=len(each.examples),
@@ -235,6 +327,13 @@ def score(
             metrics=tuple(item.dataset.metrics),
             scores=values,
             replicates=replicates,
+            validation=judged.scores if judged else None,
+            validation_examples=judged.examples if judged else 0,
+            no_number={
+                system: count
+                for system, said in answers.items()
+                if (count := sum(a.no_number for a in said[place]))
+            },
         )
     )
   return scored
@@ -246,10 +345,10 @@ def lines(
 ) -> Iterator[dict[str, Any]]:
   """Yields the lines of the predictions file: all that scoring needs.
 
-  A line holds task, dataset, template, group, row_id, inputs, targets,
+  A line holds task, dataset, template, setting, group, row_id, inputs, targets,
   references, options, answer_index, example_group (what examples that are
   scored together share), and by system in 'answers': text, option_index,
-  score, option_scores and right.
+  score, option_scores, no_number and right.
   """
   for place, each in enumerate(work):
     for number, example in enumerate(each.examples):
@@ -257,6 +356,7 @@ def lines(
           'task': example.task,
           'dataset': each.item.dataset.name,
           'template': example.template,
+          'setting': each.item.setting,
           'group': each.item.group,
           'row_id': example.row_id,
           'inputs': example.inputs,

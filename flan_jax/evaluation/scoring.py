@@ -4,17 +4,20 @@ import collections
 from collections.abc import Iterable, Sequence
 import dataclasses
 import functools
+import math
 import os
 from typing import Any
 
 from flan_jax import errors
 from flan_jax.data import examples as examples_lib
+from flan_jax.data import seeding
 from flan_jax.evaluation import metrics
 from flan_jax.evaluation.metrics import classification
 from flan_jax.evaluation.metrics import correlation
 from flan_jax.evaluation.metrics import tally
 from flan_jax.evaluation.metrics import text as text_metrics
 
+_CHANCE = seeding.name_seed('random choice')
 # The value in which datasets of one way of answering are averaged.
 HEADLINE = {'rank': 'accuracy', 'generate': 'exact_match'}
 
@@ -27,13 +30,46 @@ class Answer:
     text: The chosen option or the written text.
     option_index: The chosen option's place; None where text was written.
     score: Its log-probability, if the system has one.
-    option_scores: The same for each option, in order.
+    option_scores: The same for each option, in order; None for one that is
+      not a number.
+    no_number: Whether a score came out as no number (NaN or infinite).
   """
 
   text: str
   option_index: int | None = None
   score: float | None = None
-  option_scores: tuple[float, ...] | None = None
+  option_scores: tuple[float | None, ...] | None = None
+  no_number: bool = False
+
+  @classmethod
+  def of(
+      cls,
+      text: str,
+      option_index: int | None,
+      score: float | None,
+      option_scores: Sequence[float | None] | None,
+      options: Sequence[str] = (),
+  ) -> 'Answer':
+    """Returns what a model says, with scores that are no numbers as None.
+
+    An option with such a score is never the answer: the likeliest of the others
+    is, or none where there is no other.
+    """
+    if option_scores is None:
+      broken = not _is_number(score)
+      return cls(text, option_index, None if broken else score, None, broken)
+    scores = tuple(each if _is_number(each) else None for each in option_scores)
+    if None not in scores:
+      return cls(text, option_index, score, scores)
+    known = [(each, -i) for i, each in enumerate(scores) if each is not None]
+    if not known:
+      return cls('', classification.NO_CLASS, None, scores, True)
+    best, place = max(known)
+    return cls(options[-place], -place, best, scores, True)
+
+
+def _is_number(score: float | None) -> bool:
+  return score is not None and math.isfinite(score)
 
 
 def accepted(example: examples_lib.Example) -> tuple[str, ...]:
@@ -123,6 +159,25 @@ def tallies(
       columns.append(sheet.units(name))
     found.append(metric.function(*columns))
   return found
+
+
+def chance_tallies(
+    examples: Sequence[examples_lib.Example],
+    answers: Sequence[Answer],
+    metric_names: Sequence[str],
+    how: str,
+    classes: Sequence[str] = (),
+) -> list[tally.Tally]:
+  """As `tallies`, of random choice, whose accuracy is the expected one.
+
+  In ranking it is the mean over examples of one divided by the number of
+  options; other values are those of the answers that were drawn.
+  """
+  found = tallies(examples, answers, metric_names, how, classes)
+  if how != 'rank':
+    return found
+  shares = [1 / len(example.options or ('',)) for example in examples]
+  return [*found, tally.of_means({'accuracy': shares})]
 
 
 def score(
@@ -318,3 +373,26 @@ class Majority:
     if self.text in options:
       return Answer(self.text, options.index(self.text))
     return Answer(self.text, classification.NO_CLASS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chance:
+  """Draws answers: any option, or where text is written any training target.
+
+  Attributes:
+    targets: Targets of the training split to draw from.
+  """
+
+  targets: tuple[str, ...]
+
+  def answer(self, example: examples_lib.Example, seed: int) -> Answer:
+    """Returns a choice that depends on the seed, the dataset and the row."""
+    # Whatever the template, so that templates differ by their wording alone.
+    name = f'{example.task.partition(":")[0]} {example.row_id}'
+    drawn = seeding.hash_ints(seed, _CHANCE, seeding.name_seed(name))
+    if example.options:
+      place = int(seeding.choose(drawn, len(example.options))[0])
+      return Answer(example.options[place], place)
+    return Answer(
+        self.targets[int(seeding.choose(drawn, len(self.targets))[0])]
+    )

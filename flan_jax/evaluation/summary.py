@@ -2,18 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 import dataclasses
+import math
 import statistics
 from typing import Any
 
+from flan_jax.evaluation import metrics
 from flan_jax.evaluation.metrics import bootstrap
 import numpy as np
 
-# Whose answers are scored, as tables name them.
-SYSTEMS = {
-    'tuned': 'Tuned',
-    'untuned': 'Untuned',
-    'majority': 'Majority class',
-}
 # A task is a dataset under one template; what training saw of it.
 GROUPS = {
     'held_out_template': 'Held-out templates of trained datasets',
@@ -41,6 +37,12 @@ class TaskScores:
     metrics: The dataset's metrics, the main one first.
     scores: Values by name, by system.
     replicates: The same on resampled rows, float64 [R] each.
+    setting: As `plan.Item.setting`.
+    validation: The main value on validation rows, by system; None if there is
+      none.
+    validation_examples: How many rows that is of.
+    no_number: How often a system's score is not a number, by system; only
+      those for which it is.
   """
 
   task: str
@@ -57,6 +59,10 @@ class TaskScores:
   metrics: tuple[str, ...]
   scores: dict[str, dict[str, float]]
   replicates: dict[str, dict[str, np.ndarray]]
+  setting: str = ''
+  validation: dict[str, float] | None = None
+  validation_examples: int = 0
+  no_number: dict[str, int] = dataclasses.field(default_factory=dict)
 
   def as_json(self) -> dict[str, Any]:
     """Returns the attributes as JSON values, intervals for replicates."""
@@ -74,7 +80,23 @@ class TaskScores:
     return values
 
 
-def summarize(tasks: Sequence[TaskScores]) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Roles:
+  """What systems are to each other.
+
+  Attributes:
+    models: Those whose leads over all others are wanted.
+    judged: Those for which the best template is wanted.
+  """
+
+  models: Sequence[str] = ('tuned',)
+  judged: Sequence[str] = ()
+
+
+def summarize(
+    tasks: Sequence[TaskScores],
+    roles: Roles = Roles(),  # noqa: B008
+) -> dict[str, Any]:
   """Averages over templates, then datasets, then clusters.
 
   Every dataset counts the same in its cluster and in the headline, however
@@ -84,19 +106,22 @@ def summarize(tasks: Sequence[TaskScores]) -> dict[str, Any]:
 
   Args:
     tasks: At least one task; all hold the same systems.
+    roles: What these are to each other.
 
   Returns:
     JSON values: 'datasets' (a row for each dataset and group: mean, sample
-    standard deviation over templates and 95% interval of the main value),
-    'clusters' (mean over datasets and interval, for each cluster and group),
-    and 'headline' (by group: the mean over datasets of accuracy and exact
-    match, and of either alone, each with its interval). 'leads' are intervals
-    of the tuned mean less another's: systems answer the same resamples, so
-    these are narrower than either mean's own.
+    standard deviation over templates and 95% interval of the main value, and
+    the template that is best on validation, with its score), 'clusters' (mean
+    over datasets and interval, for each cluster and group), and 'headline' (by
+    group: the mean over datasets of accuracy and exact match, and of either
+    alone, each with its interval). 'leads' are, for each model, intervals of
+    its mean less another's: systems answer the same resamples, so these are
+    narrower than either mean's own. 'best' are means over the best templates,
+    of systems that have one in every dataset.
   """
   systems = list(tasks[0].scores)
   rows = [
-      _dataset(group, members, systems)
+      _dataset(group, members, systems, roles)
       for (group, _), members in _grouped(
           tasks, lambda task: (task.group, task.dataset)
       )
@@ -106,7 +131,7 @@ def summarize(tasks: Sequence[TaskScores]) -> dict[str, Any]:
           'cluster': cluster,
           'group': group,
           'datasets': len(members),
-          **_means(members, 'main', systems),
+          **_means(members, 'main', systems, roles),
       }
       for (group, cluster), members in _grouped(
           rows, lambda row: (row.json['group'], row.json['cluster'])
@@ -115,7 +140,7 @@ def summarize(tasks: Sequence[TaskScores]) -> dict[str, Any]:
   return {
       'datasets': [row.json for row in rows],
       'clusters': clusters,
-      'headline': _headline(rows, systems),
+      'headline': _headline(rows, systems, roles),
   }
 
 
@@ -127,15 +152,21 @@ class _Row:
     json: What is written of it.
     main: Its main value by system, and replicates [R].
     headline: The value that the headline averages, alike.
+    best: By 'main' and 'headline', the value under the best template of each
+      system that has one.
   """
 
   json: dict[str, Any]
   main: dict[str, tuple[float, np.ndarray]]
   headline: dict[str, tuple[float, np.ndarray]]
+  best: dict[str, dict[str, float]]
 
 
 def _dataset(
-    group: str, members: Sequence[TaskScores], systems: Sequence[str]
+    group: str,
+    members: Sequence[TaskScores],
+    systems: Sequence[str],
+    roles: Roles,
 ) -> _Row:
   """The row of a dataset, from its tasks of a group."""
   first = members[0]
@@ -148,6 +179,11 @@ def _dataset(
 
   main = {system: mean(system, first.metric) for system in systems}
   headline = {system: mean(system, first.headline) for system in systems}
+  best = {
+      system: task
+      for system in roles.judged
+      if (task := _best(members, system)) is not None
+  }
   return _Row(
       {
           'dataset': first.dataset,
@@ -169,13 +205,46 @@ def _dataset(
           'headline_scores': {
               system: headline[system][0] for system in systems
           },
+          'best': {
+              system: {
+                  'template': task.template,
+                  'validation': (task.validation or {}).get(system),
+                  'score': task.scores[system][task.metric],
+                  'interval': _interval(task.replicates[system][task.metric]),
+              }
+              for system, task in best.items()
+          },
       },
       main,
       headline,
+      {
+          'main': {s: t.scores[s][t.metric] for s, t in best.items()},
+          'headline': {s: t.scores[s][t.headline] for s, t in best.items()},
+      },
   )
 
 
-def _headline(rows: Sequence[_Row], systems: Sequence[str]) -> dict[str, Any]:
+def _best(members: Sequence[TaskScores], system: str) -> TaskScores | None:
+  """Returns the task that is best on validation; the first one of equals.
+
+  A template without others is the best one. None if it cannot be told.
+  """
+  if len(members) == 1:
+    return members[0]
+  sign = 1 if metrics.value(members[0].metric).higher_is_better else -1
+  found: TaskScores | None = None
+  most = -math.inf
+  for task in members:
+    if task.validation is None or system not in task.validation:
+      return None
+    if sign * task.validation[system] > most:
+      found, most = task, sign * task.validation[system]
+  return found
+
+
+def _headline(
+    rows: Sequence[_Row], systems: Sequence[str], roles: Roles
+) -> dict[str, Any]:
   """By group: datasets and means, of all and of each way of answering."""
   result = {}
   for group in GROUPS:
@@ -185,7 +254,7 @@ def _headline(rows: Sequence[_Row], systems: Sequence[str]) -> dict[str, Any]:
     result[group] = {
         part: {
             'datasets': len(members),
-            **_means(members, 'headline', systems),
+            **_means(members, 'headline', systems, roles),
         }
         for part, members in (
             ('all', mine),
@@ -201,7 +270,7 @@ def _headline(rows: Sequence[_Row], systems: Sequence[str]) -> dict[str, Any]:
 
 
 def _means(
-    rows: Sequence[_Row], which: str, systems: Sequence[str]
+    rows: Sequence[_Row], which: str, systems: Sequence[str], roles: Roles
 ) -> dict[str, Any]:
   """Means over datasets of 'main' or 'headline', and their intervals."""
   means = {
@@ -215,9 +284,17 @@ def _means(
           for system, (_, replicates) in means.items()
       },
       'leads': {
-          system: _interval(means['tuned'][1] - replicates)
-          for system, (_, replicates) in means.items()
-          if 'tuned' in means and system != 'tuned'
+          model: {
+              system: _interval(means[model][1] - replicates)
+              for system, (_, replicates) in means.items()
+              if system != model
+          }
+          for model in roles.models
+      },
+      'best': {
+          system: statistics.fmean(row.best[which][system] for row in rows)
+          for system in roles.judged
+          if all(system in row.best[which] for row in rows)
       },
   }
 

@@ -45,7 +45,7 @@ def dataset(name, cluster, *, choices=None, templates=(), metrics, fields):
       cluster=cluster,
       collection='small',
       source=specs.Source(kind='generated', where='nowhere:rows'),
-      splits={'train': 'train', 'test': 'test'},
+      splits={'train': 'train', 'validation': 'dev', 'test': 'test'},
       fields={field: field for field in fields},
       metrics=metrics,
       choices=choices,
@@ -138,6 +138,8 @@ def small():
           ],
       },
   }
+  for own in rows.values():
+    own['validation'] = own['test'][::2]
   return types.SimpleNamespace(
       datasets={'mood': mood, 'echo': echo, 'pick': pick},
       store=Store(rows),
@@ -212,27 +214,86 @@ def answering(right_share):
   return answer
 
 
+def _validated(small, planned, rendering):
+  """Validation rows, and answers of which 'wrapped' and 'repeat' are best."""
+  items = plan.of_several_templates(planned)
+  rows = dataclasses.replace(rendering, split='validation')
+  work = protocol.read(items, small.store, rows, guesses=False)
+
+  def favourite(examples, ranked, progress):
+    said = []
+    for example in examples:
+      good = example.template in ('wrapped', 'repeat')
+      said += answering(9 if good else 2)([example], ranked, _ignore)
+    progress(len(examples))
+    return said
+
+  answers = {
+      'tuned': protocol.answer(work, favourite, _ignore),
+      'untuned': protocol.answer(work, answering(3), _ignore),
+  }
+  return work, answers
+
+
 @pytest.fixture
 def evaluated(small):
   """The small evaluation with everything made of it."""
-  planned = plan.items(small.tasks, small.trained)
+  return evaluate(small)
+
+
+def evaluate(small, **settings):
+  """Evaluates the small datasets with two stand-ins for models."""
+  evaluated_tasks, _ = plan.settings(small.tasks, **settings)
+  planned = plan.all_items(evaluated_tasks, small.trained)
   rendering = protocol.Rendering(split='test', limit=20, seed=1)
   work = protocol.read(planned, small.store, rendering)
   answers = {
       'tuned': protocol.answer(work, answering(8), _ignore),
       'untuned': protocol.answer(work, answering(3), _ignore),
       'majority': protocol.majority_answers(work),
+      'random': protocol.random_answers(work, rendering.seed),
   }
+  validation, validated = _validated(small, planned, rendering)
   results = results_lib.assemble(
-      protocol.score(work, answers, rendering.seed),
+      protocol.score(
+          work,
+          answers,
+          rendering.seed,
+          protocol.validate(validation, validated),
+      ),
       systems={
-          'tuned': {'checkpoint': 'runs/<small>', 'step': 1200},
-          'untuned': {'checkpoint': 'runs/<small>', 'step': 0},
-          'majority': {},
+          'tuned': {
+              'kind': 'tuned',
+              'checkpoint': 'runs/<small>',
+              'step': 1200,
+              'untuned': 'untuned',
+          },
+          'untuned': {
+              'kind': 'untuned',
+              'checkpoint': 'runs/<small>',
+              'step': 0,
+          },
+          'majority': {'kind': 'majority'},
+          'random': {'kind': 'random'},
       },
       mixtures=['small', 'small:held_out'],
       templates='all',
+      shots=settings.get('shots', ()),
+      best_template=True,
+      best_template_examples=20,
       rendering=rendering,
       normalisation='sum',
   )
-  return types.SimpleNamespace(work=work, answers=answers, results=results)
+  return types.SimpleNamespace(
+      work=work,
+      answers=answers,
+      results=results,
+      validation=validation,
+      validated=validated,
+  )
+
+
+@pytest.fixture
+def evaluate_small(small):
+  """Evaluates the small datasets under settings of the test's own."""
+  return lambda **settings: evaluate(small, **settings)

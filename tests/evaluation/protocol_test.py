@@ -107,6 +107,9 @@ def _recomputed(lines, tasks):
       scores[system] = {
           'accuracy': 100 * sklearn_metrics.accuracy_score(target, chosen)
       }
+      if system == 'random':  # The expected share, whatever was drawn.
+        shares = [1 / len(line['options']) for line in mine]
+        scores[system] = {'accuracy': 100 * statistics.mean(shares)}
       if 'f1' in task['metrics']:
         scores[system]['f1'] = 100 * sklearn_metrics.f1_score(target, chosen)
   return found
@@ -117,11 +120,13 @@ def test_the_files_hold_all_that_scores_need(evaluated, tmp_path):
       tmp_path,
       evaluated.results,
       protocol.lines(evaluated.work, evaluated.answers),
+      protocol.lines(evaluated.validation, evaluated.validated),
   )
   assert sorted(path.name for path in tmp_path.iterdir()) == [
       'predictions.jsonl',
       'report.html',
       'results.json',
+      'validation.jsonl',
   ]
   results = json.loads((report.parent / 'results.json').read_text())
   with (report.parent / results['predictions']).open() as file:
@@ -155,14 +160,44 @@ def test_equal_runs_write_equal_bytes(evaluated, tmp_path):
     assert first == second
 
 
-def test_a_score_that_is_no_number_leaves_no_files(evaluated, tmp_path):
-  broken = [[scoring.Answer('x', None, float('nan'))] * 20] * 6
-  answers = {**evaluated.answers, 'tuned': broken}
-  with pytest.raises(errors.UserError, match='not a number'):
-    results_lib.write(
-        tmp_path, evaluated.results, protocol.lines(evaluated.work, answers)
-    )
-  assert list(tmp_path.iterdir()) == []
+def test_a_score_that_is_no_number_is_counted_and_named(evaluated, tmp_path):
+  nan = float('nan')
+  answers = dict(evaluated.answers)
+  answers['tuned'] = [
+      [
+          scoring.Answer.of(
+              'x',
+              0,
+              nan,
+              (nan, -2.0) if example.options else None,
+              example.options or (),
+          )
+          for example in each.examples
+      ]
+      for each in evaluated.work
+  ]
+  scored = protocol.score(evaluated.work, answers)
+  counts = {task.task: task.no_number for task in scored}
+  assert counts['mood:template_plain'] == {'tuned': 20}
+  assert counts['echo:template_say'] == {'tuned': 4}
+  # The other option is the answer, never the one without a number.
+  for each, said in zip(evaluated.work, answers['tuned'], strict=True):
+    for example, answer in zip(each.examples, said, strict=True):
+      if example.options:
+        assert answer.option_index == 1 and answer.score == -2.0
+        assert answer.text == example.options[1]
+  results = {
+      **evaluated.results,
+      'tasks': [task.as_json() for task in scored],
+  }
+  results_lib.write(tmp_path, results, protocol.lines(evaluated.work, answers))
+  lines = (tmp_path / 'predictions.jsonl').read_text()
+  assert 'NaN' not in lines and '"option_scores": [null, -2.0]' in lines
+  (warning,) = table.warnings(results)
+  total = sum(len(each.examples) for each in evaluated.work)
+  assert f'tuned: {total} answers have a score that is not a number' in warning
+  assert 'mood:template_plain' in warning
+  assert warning in (tmp_path / 'report.html').read_text()
 
 
 def test_table_fits_and_ends_with_the_headline(evaluated):
@@ -176,7 +211,7 @@ def test_table_fits_and_ends_with_the_headline(evaluated):
   ]
   last = blocks[-1].splitlines()
   (mood,) = [line.split() for line in last if line.startswith('mood')]
-  assert mood[:3] == ['mood', 'f1', '66.7']
+  assert mood[:3] == ['mood,', 'f1', '66.7']
   (row,) = [
       r
       for r in evaluated.results['datasets']
@@ -186,9 +221,11 @@ def test_table_fits_and_ends_with_the_headline(evaluated):
   assert low < 66.7 < high
   assert mood[3:5] == [f'[{low:.1f},', f'{high:.1f}]']
   headline = evaluated.results['headline']['held_out_template']['all']['scores']
-  mean = next(line for line in last if line.startswith('mean of 2 datasets'))
-  shown = re.sub(r' \[.*?\]', '', mean).split()[-3:]
-  assert shown == [f'{value:.1f}' for value in headline.values()]
+  mean = next(line for line in last if line.startswith('mean of 2, accuracy'))
+  tuned, best, *others = re.sub(r' \[.*?\]', '', mean).split()[-5:]
+  assert [tuned, *others] == [f'{value:.1f}' for value in headline.values()]
+  parts = evaluated.results['headline']['held_out_template']['all']
+  assert best == f'{parts["best"]["tuned"]:.1f}'
 
 
 def test_many_datasets_are_shown_by_cluster(evaluated):
@@ -213,9 +250,14 @@ def test_many_datasets_are_shown_by_cluster(evaluated):
       )
       for i in range(41)
   ]
-  text = table.render({'systems': {'tuned': {}}, **summary.summarize(tasks)})
-  assert 'cluster_2' in text and '13 datasets' in text and 'd40' not in text
-  few = table.render({'systems': {'tuned': {}}, **summary.summarize(tasks[:3])})
+  rest = {
+      'systems': {'tuned': {'kind': 'tuned'}},
+      'settings': {},
+      'published': [],
+  }
+  text = table.render({**rest, **summary.summarize(tasks)})
+  assert 'cluster_2 (13)' in text and 'd40' not in text
+  few = table.render({**rest, **summary.summarize(tasks[:3])})
   assert 'd2_' in few and max(map(len, few.splitlines())) <= 80
 
 
@@ -307,12 +349,16 @@ def test_a_metric_that_cannot_be_computed_is_told_first(questions, monkeypatch):
 def test_the_headline_is_the_lead(evaluated):
   lines = table.headline(evaluated.results).splitlines()
   assert max(map(len, lines)) <= 80
-  group, tuned, untuned, majority = lines[:4]
+  group, tuned, untuned, majority, chance = lines[:5]
   assert group == 'Held-out templates of trained datasets:'
   parts = evaluated.results['headline']['held_out_template']['all']
   assert tuned.split()[:2] == ['tuned', f'{parts["scores"]["tuned"]:.1f}']
-  for line, system in ((untuned, 'untuned'), (majority, 'majority')):
+  for line, system in (
+      (untuned, 'untuned'),
+      (majority, 'majority'),
+      (chance, 'random'),
+  ):
     lead = parts['scores']['tuned'] - parts['scores'][system]
-    low, high = parts['leads'][system]
+    low, high = parts['leads']['tuned'][system]
     assert low <= lead <= high
     assert line.endswith(f'{lead:+.1f} [{low:.1f}, {high:.1f}] for tuned')

@@ -1,5 +1,7 @@
 """Means by hand."""
 
+import dataclasses
+
 from flan_jax.evaluation import summary
 import numpy as np
 import pytest
@@ -74,7 +76,10 @@ def test_templates_then_datasets_then_clusters():
           'tuned': pytest.approx([100 / 3 - 9.5, 100 / 3 + 9.5]),
           'majority': pytest.approx([10, 10]),
       },
-      'leads': {'majority': pytest.approx([70 / 3 - 9.5, 70 / 3 + 9.5])},
+      'leads': {
+          'tuned': {'majority': pytest.approx([70 / 3 - 9.5, 70 / 3 + 9.5])}
+      },
+      'best': {},
   }
   assert parts['rank']['scores']['tuned'] == 70.0
   assert parts['generate']['scores']['tuned'] == 15.0
@@ -116,5 +121,75 @@ def test_a_lead_is_that_of_paired_resamples():
   task.scores['majority']['accuracy'] = 50.0
   task.replicates['majority']['accuracy'] = 50.0 + _AROUND
   headline = summary.summarize([task])['headline']['seen']['all']
-  assert headline['leads'] == {'majority': pytest.approx([10.0, 10.0])}
+  assert headline['leads'] == {
+      'tuned': {'majority': pytest.approx([10.0, 10.0])}
+  }
   assert headline['intervals']['majority'] == pytest.approx([40.5, 59.5])
+
+
+def _judged(dataset, template, tuned, validation, group='seen', main=None):
+  return dataclasses.replace(
+      _task(dataset, template, group, 'generate', tuned, main=main),
+      validation=None if validation is None else {'tuned': validation},
+  )
+
+
+def test_the_best_template_is_chosen_on_validation():
+  roles = summary.Roles(judged=('tuned',))
+  got = summary.summarize(
+      [
+          # t1 is best on validation, though not on test; t2 has as much.
+          _judged('a', 't0', 90.0, 40.0),
+          _judged('a', 't1', 60.0, 55.0),
+          _judged('a', 't2', 30.0, 55.0),
+          # Alone, a template is the best one without being asked.
+          _judged('b', 't0', 20.0, None),
+      ],
+      roles,
+  )
+  first, second = (row['best']['tuned'] for row in got['datasets'])
+  assert first == {
+      'template': 't1',
+      'validation': 55.0,
+      'score': 60.0,
+      'interval': pytest.approx([50.5, 69.5]),
+  }
+  assert second['template'] == 't0' and second['validation'] is None
+  assert got['headline']['seen']['all']['best'] == {'tuned': 40.0}
+  assert got['clusters'][0]['best'] == {'tuned': 40.0}
+
+
+def test_without_validation_there_is_no_best_template():
+  roles = summary.Roles(judged=('tuned',))
+  tasks = [_judged('a', 't0', 90.0, 40.0), _judged('a', 't1', 60.0, None)]
+  got = summary.summarize(tasks, roles)
+  assert got['datasets'][0]['best'] == {}
+  assert got['headline']['seen']['all']['best'] == {}
+  # Nobody asked for it.
+  got = summary.summarize([_judged('a', 't0', 90.0, 40.0)])
+  assert got['datasets'][0]['best'] == {}
+
+
+def test_less_may_be_better():
+  roles = summary.Roles(judged=('tuned',))
+  tasks = []
+  for template, score, validation in (('t0', 5.0, 9.0), ('t1', 7.0, 3.0)):
+    task = _judged('a', template, 0.0, validation)
+    task.scores['tuned']['edit_distance'] = score
+    task.scores['majority']['edit_distance'] = 50.0
+    for system in ('tuned', 'majority'):
+      task.replicates[system]['edit_distance'] = np.full(3, score)
+    tasks.append(dataclasses.replace(task, metric='edit_distance'))
+  (row,) = summary.summarize(tasks, roles)['datasets']
+  assert row['best']['tuned']['template'] == 't1'
+
+
+def test_every_model_leads_over_every_other():
+  task = _task('a', 't', 'seen', 'rank', 60.0)
+  task.scores['other'] = {'accuracy': 45.0}
+  task.replicates['other'] = {'accuracy': 45.0 + _AROUND}
+  roles = summary.Roles(models=('tuned', 'other'))
+  leads = summary.summarize([task], roles)['headline']['seen']['all']['leads']
+  assert leads['tuned']['other'] == pytest.approx([15.0, 15.0])
+  assert leads['other']['tuned'] == pytest.approx([-15.0, -15.0])
+  assert leads['other']['majority'] == pytest.approx([25.5, 44.5])

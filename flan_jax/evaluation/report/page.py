@@ -10,9 +10,12 @@ import json
 import re
 from typing import Any
 
-from flan_jax.evaluation import metrics
 from flan_jax.evaluation import summary
-from flan_jax.evaluation.report import chart
+from flan_jax.evaluation import systems as systems_lib
+from flan_jax.evaluation import table
+from flan_jax.evaluation.report import figures
+from flan_jax.evaluation.report import look
+from flan_jax.evaluation.report import tables
 
 _MARK = re.compile(r'\[\[(\w+)\]\]')
 _KIND = {
@@ -32,33 +35,40 @@ def render(
     results: What `results.json` holds.
     samples: Lines of the predictions file, those that the page shows.
   """
-  systems = {
-      system: name
-      for system, name in summary.SYSTEMS.items()
-      if system in results['systems']
-  }
+  systems = look.shown(results['systems'])
+  compared = look.compared(systems, results['systems'])
   files = importlib.resources.files(__package__)
   heading = ' and '.join(results['mixtures'])
   parts = {
       'title': f'{html.escape(heading)}: evaluation',
       'heading': html.escape(heading),
       'lead': _lead(results),
-      'headline': _headline(results['headline'], systems),
+      'warnings': ''.join(
+          f'<p class="warning">{html.escape(line)}</p>'
+          for line in table.warnings(results)
+      ),
+      'headline': _headline(results, systems),
       'chart_note': (
           'Mean over the datasets of a cluster of their main metric, in'
           ' percent (correlations times 100); every dataset and template counts'
           ' the same. Lines are 95% intervals over test rows.'
       ),
       'legend': ''.join(
-          f'<li><i class="{system}-color"></i>{name}</li>'
-          for system, name in systems.items()
+          f'<li><i class="{each.swatch}"></i>{html.escape(each.title)}</li>'
+          for each in compared
       ),
-      'charts': _charts(results['clusters'], systems),
-      'tables': _tables(results, systems),
+      'charts': figures.clusters(results['clusters'], compared),
+      'scaling': figures.scaling(results, systems),
+      'templates': figures.templates(
+          results, [each for each in compared if each.kind != 'majority']
+      ),
+      'settings': tables.settings(results, systems),
+      'published': tables.published(results, systems),
+      'tables': tables.by_dataset(results, systems),
       'samples_note': _samples_note(results, samples),
       'predictions': html.escape(results['predictions']),
       'method': _method(results),
-      'data': _data(samples, systems),
+      'data': _data(results, samples, systems),
   }
   for name, file in (('style', 'style.css'), ('script', 'script.js')):
     parts[name] = files.joinpath(file).read_text(encoding='utf-8')
@@ -68,50 +78,45 @@ def render(
 
 
 def _lead(results: Mapping[str, Any]) -> str:
-  tuned = results['systems']['tuned']
+  described = results['systems']
+  models = systems_lib.tuned(described)
   tasks = results['tasks']
   datasets = len({task['dataset'] for task in tasks})
+  asked = len({(task['dataset'], task['template']) for task in tasks})
   without = ', '.join(results['left_out'])
   less = (
       f' Left out, for want of rows: {html.escape(without)}.' if without else ''
   )
+  if len(models) == 1:
+    facts = described[models[0]]
+    who = (
+        f'<code>{html.escape(str(facts["checkpoint"]))}</code>, step'
+        f' {facts["step"]:,}'
+    )
+  else:
+    who = f'{len(models)} checkpoints'
   return (
-      f'<code>{html.escape(str(tuned["checkpoint"]))}</code>, step'
-      f' {tuned["step"]:,}, on the {html.escape(results["split"])} split of'
-      f' {_count(datasets, "dataset")} under {_count(len(tasks), "template")}:'
-      f' {_count(sum(task["examples"] for task in tasks), "example")}.{less}'
+      f'{who}, on the {html.escape(results["split"])} split of'
+      f' {tables.count(datasets, "dataset")} under'
+      f' {tables.count(asked, "template")}:'
+      f' {tables.count(sum(task["examples"] for task in tasks), "example")}.'
+      f'{less}'
   )
 
 
-def _headline(headline: Mapping[str, Any], systems: Mapping[str, str]) -> str:
-  """A tile for each group: the tuned model large, the others below."""
+def _headline(results: Mapping[str, Any], systems: Sequence[look.Shown]) -> str:
+  """A tile for each group: the model large, the others below."""
+  models = look.models(systems)
   tiles: list[str] = []
-  for group, parts in headline.items():
-    scores, leads = parts['all']['scores'], parts['all']['leads']
-    tuned = scores['tuned']
-    around = _interval(parts['all']['intervals']['tuned'])
-    rows = [f'<div><dt>95% interval</dt><dd>{around}</dd></div>']
-    for system, name in systems.items():
-      if system == 'tuned':
-        continue
-      difference = tuned - scores[system]
-      rows.append(
-          f'<div><dt>{name}</dt><dd>{scores[system]:.1f} <span'
-          f' class="delta">({difference:+.1f} for tuned)'
-          f'<small>{_interval(leads[system])}</small></span></dd></div>'
-      )
-    for part, name in _HOW.items():
-      if part in parts and len(parts) > 2:
-        rows.append(
-            f'<div><dt>Tuned, {name}</dt>'
-            f'<dd>{parts[part]["scores"]["tuned"]:.1f} <span class="delta">·'
-            f' {_count(parts[part]["datasets"], "dataset")}</span></dd></div>'
-        )
+  for group, parts in results['headline'].items():
     first = ' first' if not tiles else ''
+    body = (
+        _one_model(parts, models[0], systems)
+        if len(models) == 1
+        else _many_models(parts['all'], models, results['systems'])
+    )
     tiles.append(
-        f'<div class="tile{first}"><h3>{summary.GROUPS[group]}</h3>'
-        f'<p class="big">{tuned:.1f}<small> % right, tuned</small></p>'
-        f'<dl>{"".join(rows)}</dl></div>'
+        f'<div class="tile{first}"><h3>{summary.GROUPS[group]}</h3>{body}</div>'
     )
   note = (
       '<p>Accuracy where options are ranked, exact match where text is'
@@ -120,119 +125,68 @@ def _headline(headline: Mapping[str, Any], systems: Mapping[str, str]) -> str:
   return f'{note}<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _charts(
-    clusters: Sequence[Mapping[str, Any]], systems: Mapping[str, str]
+def _one_model(
+    parts: Mapping[str, Any], model: look.Shown, systems: Sequence[look.Shown]
 ) -> str:
-  figures = []
-  # One order for all charts: of the tuned scores in the first one.
-  place: dict[str, tuple[int, float]] = {}
-  for row in clusters:
-    first = list(summary.GROUPS).index(row['group'])
-    place.setdefault(row['cluster'], (first, -row['scores']['tuned']))
-  clusters = sorted(clusters, key=lambda row: place[row['cluster']])
-  for group, name in summary.GROUPS.items():
-    rows = [
-        {
-            'label': row['cluster'].replace('_', ' '),
-            'note': _count(row['datasets'], 'dataset'),
-            'scores': row['scores'],
-            'intervals': row['intervals'],
-        }
-        for row in clusters
-        if row['group'] == group
-    ]
-    if not rows:
+  means = parts['all']
+  score = means['scores'][model.system]
+  rows = [_term('95% interval', _interval(means['intervals'][model.system]))]
+  best = means['best'].get(model.system)
+  if best is not None:
+    rows.append(_term('Best templates', f'{best:.1f}'))
+  for each in systems:
+    if each is model:
       continue
-    svg = chart.bars(rows, systems, f'chart-{group}', f'{name}, by cluster')
-    figures.append(
-        f'<figure id="figure-{group}"><figcaption><strong>{name}</strong>'
-        f'</figcaption>\n{svg}\n</figure>'
-    )
-  return '\n'.join(figures)
-
-
-def _tables(results: Mapping[str, Any], systems: Mapping[str, str]) -> str:
-  """A table for each group: datasets, and their templates under them."""
-  tables = []
-  head = ''.join(
-      f'<th scope="col">{name.removesuffix(" class")}</th>'
-      for name in systems.values()
-  )
-  for group, name in summary.GROUPS.items():
-    datasets = [r for r in results['datasets'] if r['group'] == group]
-    if not datasets:
-      continue
-    bodies = ''.join(
-        _dataset_rows(
-            row,
-            [
-                task
-                for task in results['tasks']
-                if (task['group'], task['dataset']) == (group, row['dataset'])
-            ],
-            systems,
-        )
-        for row in datasets
-    )
-    tables.append(
-        f'<div class="table"><table><caption>{name} <span>·'
-        f' {_count(len(datasets), "dataset")}</span></caption><thead><tr>'
-        f'<th scope="col">Dataset</th>{head}</tr></thead>{bodies}</table></div>'
-    )
-  return '\n'.join(tables)
-
-
-def _dataset_rows(
-    row: Mapping[str, Any],
-    tasks: Sequence[Mapping[str, Any]],
-    systems: Mapping[str, str],
-) -> str:
-  note = (
-      f'{html.escape(metrics.title(row["metric"]))}<span class="more"> ·'
-      f' {_count(row["templates"], "template")} ·'
-      f' {_count(row["examples"], "example")}</span>'
-  )
-  cells = ''.join(_cell(system, **row['scores'][system]) for system in systems)
-  rows = [
-      '<tr><th scope="row"><button type="button" class="fold"'
-      f' aria-expanded="true"><span>{_name(row["dataset"])}</span>'
-      f'<small>{note}</small></button></th>{cells}</tr>'
-  ]
-  for task in tasks:
-    cells = ''.join(
-        _cell(
-            system,
-            task['scores'][system][task['metric']],
-            task['intervals'][system][task['metric']],
-        )
-        for system in systems
-    )
+    other = means['scores'][each.system]
+    lead = _interval(means['leads'][model.system][each.system])
     rows.append(
-        '<tr class="template"><th'
-        f' scope="row">{_name(task["template"] or "no template")}</th>'
-        f'{cells}</tr>'
+        _term(
+            html.escape(each.title),
+            f'{other:.1f} <span class="delta">({score - other:+.1f} for'
+            f' {html.escape(model.title.lower())})<small>{lead}</small></span>',
+        )
     )
-  return f'<tbody>{"".join(rows)}</tbody>'
-
-
-def _name(name: str) -> str:
-  """A name that may break after its underscores."""
-  return html.escape(name).replace('_', '_<wbr>')
-
-
-def _cell(
-    system: str,
-    mean: float,
-    interval: Sequence[float],
-    std: float | None = None,
-) -> str:
-  spread = '' if std is None else f' <small>±{std:.1f}</small>'
-  share = min(max(mean, 0.0), 100.0)
-  style = f' style="--share:{share:.1f}%"' if system == 'tuned' else ''
+  for part, name in _HOW.items():
+    if part in parts and len(parts) > 2:
+      datasets = tables.count(parts[part]['datasets'], 'dataset')
+      rows.append(
+          _term(
+              f'{html.escape(model.title)}, {name}',
+              f'{parts[part]["scores"][model.system]:.1f} <span'
+              f' class="delta">· {datasets}</span>',
+          )
+      )
   return (
-      f'<td class="{system}"{style}>{mean:.1f}{spread}'
-      f'<small class="interval">{_interval(interval)}</small></td>'
+      f'<p class="big">{score:.1f}<small> % right,'
+      f' {html.escape(model.title.lower())}</small></p>'
+      f'<dl>{"".join(rows)}</dl>'
   )
+
+
+def _many_models(
+    means: Mapping[str, Any],
+    models: Sequence[look.Shown],
+    described: Mapping[str, Any],
+) -> str:
+  rows = ''
+  for each in models:
+    score = means['scores'][each.system]
+    around = _interval(means['intervals'][each.system])
+    text = f'<strong>{score:.1f}</strong> <span class="delta">{around}'
+    untuned = described[each.system].get('untuned')
+    if untuned:
+      lead = _interval(means['leads'][each.system][untuned])
+      text += (
+          f'<small>{score - means["scores"][untuned]:+.1f} over untuned'
+          f' {lead}</small>'
+      )
+    name = f'<i class="swatch {each.swatch}"></i>{html.escape(each.title)}'
+    rows += _term(name, f'{text}</span>')
+  return f'<dl>{rows}</dl>'
+
+
+def _term(name: str, text: str) -> str:
+  return f'<div><dt>{name}</dt><dd>{text}</dd></div>'
 
 
 def _interval(ends: Sequence[float]) -> str:
@@ -242,19 +196,21 @@ def _interval(ends: Sequence[float]) -> str:
 def _samples_note(
     results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]
 ) -> str:
-  total = sum(task['examples'] for task in results['tasks'])
+  main = [task for task in results['tasks'] if not task['setting']]
+  total = sum(task['examples'] for task in main)
   file = f'<code>{html.escape(results["predictions"])}</code>'
   if len(samples) >= total:
-    return f'All {_count(total, "prediction")}; also in {file}.'
+    return f'All {tables.count(total, "prediction")}; also in {file}.'
   return (
-      f'{_count(len(samples), "prediction")} of {total:,}, from every template'
-      ' right and wrong ones alike where there are both, so the shares here'
-      f' mean nothing. All are in {file}.'
+      f'{tables.count(len(samples), "prediction")} of {total:,}, from every'
+      ' template right and wrong ones alike where there are both, so the'
+      f' shares here mean nothing. All are in {file}.'
   )
 
 
 def _method(results: Mapping[str, Any]) -> str:
   systems = results['systems']
+  titles = systems_lib.titles(systems)
   limit = results['max_examples']
   entries = {
       'Ranked options': (
@@ -273,6 +229,11 @@ def _method(results: Mapping[str, Any]) -> str:
           'The most frequent answer of the training split, given to every'
           ' example: the option, its place where each example has options of'
           ' its own, or the whole target text.'
+      ),
+      'Random choice': (
+          'Any option, or where text is written any target of the training'
+          ' split, by a seed. The accuracy of ranking is the expected one: the'
+          ' mean of one divided by the number of options.'
       ),
       'Intervals': (
           'Percentile bootstrap: the middle'
@@ -296,10 +257,12 @@ def _method(results: Mapping[str, Any]) -> str:
           )
           + f', seed {results["seed"]}; the same rows under every template.'
       ),
-      'Tuned': _checkpoint(systems['tuned']),
   }
-  if 'untuned' in systems:
-    entries['Untuned'] = _checkpoint(systems['untuned'])
+  if results['best_template']:
+    entries['Best on validation'] = _best_template(results)
+  for system, facts in systems.items():
+    if 'checkpoint' in facts:
+      entries[titles[system]] = _checkpoint(facts)
   entries['Made by'] = f'flan_jax {results["version"]}'
   items = ''.join(
       f'<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>'
@@ -308,17 +271,43 @@ def _method(results: Mapping[str, Any]) -> str:
   return f'<dl class="method">{items}</dl>'
 
 
-def _checkpoint(system: Mapping[str, Any]) -> str:
-  return f'{system["checkpoint"]}, step {system["step"]:,}'
+def _best_template(results: Mapping[str, Any]) -> str:
+  limit = results['best_template']['max_examples']
+  without = results['best_template']['without']
+  rows = 'all rows' if limit is None else f'at most {limit:,} rows'
+  less = ''
+  if without:
+    less = f' Not known, for want of such rows: {", ".join(without)}.'
+  return (
+      'The template with which a model scores best on the validation split'
+      f' ({rows} of a dataset), and its score on the {results["split"]} split,'
+      f' as in FLAN.{less}'
+  )
+
+
+def _checkpoint(facts: Mapping[str, Any]) -> str:
+  text = f'{facts["checkpoint"]}, step {facts["step"]:,}'
+  if facts.get('parameters'):
+    text += f', {facts["parameters"]:,} parameters'
+  if facts.get('mixture'):
+    clusters = tables.count(len(facts['training_clusters']), 'cluster')
+    text += f', trained on {facts["mixture"]} ({clusters})'
+  return text
 
 
 def _data(
-    samples: Sequence[Mapping[str, Any]], systems: Mapping[str, str]
+    results: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]],
+    systems: Sequence[look.Shown],
 ) -> str:
   """The script's data as JSON that cannot close its own script element."""
   present = {sample['group'] for sample in samples}
   data = {
-      'systems': systems,
+      'systems': {each.system: each.title for each in systems},
+      'models': {
+          each.system: results['systems'][each.system].get('untuned')
+          for each in look.models(systems)
+      },
       'groups': {
           group: _KIND[group] for group in summary.GROUPS if group in present
       },
@@ -330,7 +319,3 @@ def _data(
   for character in '<>&\u2028\u2029':
     text = text.replace(character, f'\\u{ord(character):04x}')
   return text
-
-
-def _count(number: int, noun: str) -> str:
-  return f'{number:,} {noun}{"" if number == 1 else "s"}'

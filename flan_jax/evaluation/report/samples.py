@@ -1,6 +1,6 @@
 """Which predictions a report shows: some right, some wrong, of every task."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flan_jax.evaluation import summary
@@ -17,16 +17,18 @@ _Line = Mapping[str, Any]
 class Chooser:
   """Sees all lines of a predictions file, and keeps the few to show.
 
-  Up to eight of a task (fewer where there are many tasks), as many right as
-  wrong ones where there are both.
+  Up to eight of a task (fewer where there are many tasks), as many that the
+  first model has right as wrong ones where there are both.
   """
 
-  def __init__(self, tasks: int):
+  def __init__(self, tasks: int, models: Sequence[str]):
     """Keeps nothing yet.
 
     Args:
       tasks: How many tasks the lines are of.
+      models: The tuned models.
     """
+    self._first = models[0]
     self._each = max(1, min(_MOST_OF_A_TASK, _MOST // max(tasks, 1)))
     self._seen = 0
     self._waiting: dict[str, tuple[list, list]] = {}
@@ -34,7 +36,7 @@ class Chooser:
   def add(self, line: _Line) -> None:
     """Takes note of a line."""
     right, wrong = self._waiting.setdefault(line['task'], ([], []))
-    mine = right if line['answers']['tuned']['right'] else wrong
+    mine = right if line['answers'][self._first]['right'] else wrong
     if len(mine) < self._each:
       mine.append((self._seen, _shortened(line)))
     self._seen += 1
@@ -72,6 +74,7 @@ def _shortened(line: _Line) -> dict[str, Any]:
   short['answers'] = {
       system: {**answer, 'text': _cut(answer['text'])}
       for system, answer in line['answers'].items()
+      if system != 'random'  # It would say nothing of the example.
   }
   return short
 

@@ -37,15 +37,21 @@
   });
 
   // Predictions.
-  const state = { verdict: 'all', dataset: '', group: '', text: '' };
+  const models = Object.keys(data.models);
+  const state = { verdict: 'all', model: '', dataset: '', group: '', text: '' };
   let shown = PAGE;
   const said = (sample, system) => sample.answers[system];
+  // Whose answers are right or wrong.
+  const model = () => state.model || models[0];
+  const judged = (sample) => said(sample, model());
   const verdicts = {
     all: () => true,
-    right: (sample) => said(sample, 'tuned').right,
-    wrong: (sample) => !said(sample, 'tuned').right,
-    gained: (sample) => said(sample, 'tuned').right &&
-        said(sample, 'untuned') && !said(sample, 'untuned').right,
+    right: (sample) => judged(sample).right,
+    wrong: (sample) => !judged(sample).right,
+    gained: (sample) => {
+      const before = said(sample, data.models[model()]);
+      return judged(sample).right && before && !before.right;
+    },
   };
   const texts = (sample) => [
     sample.inputs,
@@ -62,8 +68,9 @@
   // How likely the chosen option is among the options alone.
   const share = (answer) => {
     if (!answer.option_scores || answer.option_index < 0) return '';
-    const best = Math.max(...answer.option_scores);
-    const parts = answer.option_scores.map((score) => Math.exp(score - best));
+    const scores = answer.option_scores.map((score) => score ?? -Infinity);
+    const best = Math.max(...scores);
+    const parts = scores.map((score) => Math.exp(score - best));
     const own = parts[answer.option_index];
     return `${Math.round(100 * own / parts.reduce((sum, p) => sum + p, 0))}%`;
   };
@@ -86,14 +93,14 @@
     list.append(value);
   };
   const card = (sample) => {
-    const tuned = said(sample, 'tuned');
-    const item = make('li', undefined, `card ${tuned.right ? 'right' : ''}`);
+    const own = judged(sample);
+    const item = make('li', undefined, `card ${own.right ? 'right' : ''}`);
     const header = make('header');
     header.append(
       make('h3', sample.dataset),
       make('span', sample.template || 'no template'),
       make('span', data.groups[sample.group]),
-      make('span', tuned.right ? '✓ right' : '✗ wrong', 'mark'));
+      make('span', own.right ? '✓ right' : '✗ wrong', 'mark'));
     const inputs = make('pre', sample.inputs);
     inputs.tabIndex = 0;
     const answers = make('dl', undefined, 'answers');
@@ -117,6 +124,7 @@
       button.setAttribute(
         'aria-pressed', String(button.dataset.verdict === state.verdict));
     }
+    byId('model').value = model();
     byId('dataset').value = state.dataset;
     byId('group').value = state.group;
     if (byId('text').value !== state.text) byId('text').value = state.text;
@@ -139,6 +147,7 @@
     const given = new URLSearchParams(location.hash.slice(1));
     for (const key of Object.keys(state)) state[key] = given.get(key) ?? '';
     if (!Object.hasOwn(verdicts, state.verdict)) state.verdict = 'all';
+    if (!models.includes(state.model)) state.model = '';
     if (!data.datasets.includes(state.dataset)) state.dataset = '';
     if (!Object.hasOwn(data.groups, state.group)) state.group = '';
     shown = PAGE;
@@ -148,6 +157,11 @@
     }
   };
 
+  byId('model').append(
+    ...models.map((name) => new Option(data.systems[name], name)));
+  byId('model-label').hidden = models.length < 2;
+  byId('model').addEventListener(
+    'change', (event) => change({ model: event.target.value }));
   byId('dataset').append(
     new Option('all', ''),
     ...data.datasets.map((name) => new Option(name, name)));
@@ -157,7 +171,7 @@
       ([key, name]) => new Option(name, key)));
   for (const button of document.querySelectorAll('[data-verdict]')) {
     button.hidden = button.dataset.verdict === 'gained' &&
-      !Object.hasOwn(data.systems, 'untuned');
+      !Object.values(data.models).some((untuned) => untuned);
     button.addEventListener(
       'click', () => change({ verdict: button.dataset.verdict }));
   }

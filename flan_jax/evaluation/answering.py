@@ -1,0 +1,187 @@
+"""Loads models, one at a time, and lets them answer."""
+
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+from typing import Any, TYPE_CHECKING
+
+import flan_jax
+from flan_jax import hosts
+from flan_jax import partitioning
+from flan_jax.checkpoints import integrity
+from flan_jax.checkpoints import runs
+from flan_jax.data import examples as examples_lib
+from flan_jax.evaluation import kept
+from flan_jax.evaluation import protocol
+from flan_jax.evaluation import scoring
+from flan_jax.evaluation import settings as settings_lib
+from flan_jax.evaluation import systems
+import tqdm
+
+if TYPE_CHECKING:
+  from flan_jax.checkpoints import native
+  from flan_jax.inference import predictor
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+  """What one model says.
+
+  Attributes:
+    main: To the evaluated split, by task.
+    validation: To the validation split, by task.
+    parameters: How many the model has; None if nothing had to be asked.
+  """
+
+  main: list[list[scoring.Answer]]
+  validation: list[list[scoring.Answer]]
+  parameters: int | None
+
+
+class Answerer:
+  """Puts everything to one model after the other.
+
+  Attributes:
+    cut: The most inputs that were cut for a model.
+    reused: How many answers were there from an evaluation that was stopped.
+  """
+
+  def __init__(self, settings: settings_lib.Eval, output_dir: str, first: bool):
+    """Makes the mesh.
+
+    Args:
+      settings: Of the evaluation.
+      output_dir: Where the answers of finished blocks are kept.
+      first: Whether this host is the one that writes.
+    """
+    self.cut = 0
+    self.reused = 0
+    self._settings = settings
+    self._output_dir = output_dir
+    self._first = first
+    self._mesh = partitioning.make_mesh(settings.mesh)
+    hosts.meet(self._mesh)
+    self._predictor: predictor.Predictor | None = None
+    self._loaded: native.Loaded | None = None
+    self._holds: systems.Model | None = None
+
+  def ask(
+      self,
+      model: systems.Model,
+      main: Sequence[protocol.Work],
+      validation: Sequence[protocol.Work],
+  ) -> Answers:
+    """Puts all rows to a model, with a progress bar."""
+    keeper = kept.Keeper(self._output_dir, self._depends_on(model), self._first)
+    count = sum(len(each.examples) for each in (*main, *validation))
+
+    def answering(
+        examples: Sequence[examples_lib.Example],
+        ranked: bool,
+        progress: protocol.Progress,
+    ) -> list[scoring.Answer]:
+      return self._answers(model, examples, ranked, progress)
+
+    with tqdm.tqdm(
+        total=count,
+        desc=model.name,
+        unit='ex',
+        disable=None if self._first else True,
+    ) as bar:
+      on_main, on_validation = (
+          protocol.answer(work, answering, bar.update, keeper)
+          for work in (main, validation)
+      )
+    self.reused += keeper.reused
+    if self._holds is not model or self._predictor is None:
+      # All answers were there already.
+      return Answers(on_main, on_validation, None)
+    self.cut = max(self.cut, self._predictor.cut_inputs)
+    return Answers(on_main, on_validation, self._count())
+
+  def _depends_on(self, model: systems.Model) -> dict[str, Any]:
+    """Returns what the answers to an example depend on."""
+    folder = runs.step_path(model.directory, model.step)
+    return {
+        'flan_jax': flan_jax.__version__,
+        'checkpoint': str(folder.resolve()),
+        'written': folder.stat().st_mtime_ns,
+        'position': _position(folder),
+        'use_ema': self._use_ema(model),
+        'lengths': self._settings.task_feature_lengths or model.run['lengths'],
+        'normalisation': self._settings.normalisation,
+    }
+
+  def _use_ema(self, model: systems.Model) -> bool:
+    # An untuned model may have no average, and is its own.
+    return self._settings.use_ema and model.kind == 'tuned'
+
+  def _count(self) -> int:
+    from flan_jax.models import interface
+
+    assert self._loaded is not None
+    return interface.count_parameters(self._loaded.model)
+
+  def _answers(
+      self,
+      model: systems.Model,
+      examples: Sequence[examples_lib.Example],
+      ranked: bool,
+      progress: protocol.Progress,
+  ) -> list[scoring.Answer]:
+    """Answers, with the model loaded first if it is another one's turn."""
+    if self._holds is not model:
+      self._load(model)
+      self._holds = model
+    assert self._predictor is not None
+    method = self._predictor.rank if ranked else self._predictor.generate
+    return [
+        scoring.Answer.of(
+            said.text,
+            said.option_index,
+            said.score,
+            said.option_scores,
+            example.options or (),
+        )
+        for said, example in zip(
+            method(examples, progress), examples, strict=True
+        )
+    ]
+
+  def _load(self, model: systems.Model) -> None:
+    """Makes the predictor of a checkpoint.
+
+    Another checkpoint of the same run goes into the same compiled programs.
+    """
+    from flan_jax.checkpoints import native
+    from flan_jax.inference import predictor
+
+    before = self._loaded
+    use_ema = self._use_ema(model)
+    if before and self._predictor and before.run == model.run:
+      self._predictor.params = None  # Two models may not fit.
+      self._predictor.params = native.load_params(
+          model.path, before.model, self._mesh, use_ema
+      )
+      self._predictor.cut_inputs = 0
+      return
+    self._predictor = self._loaded = before = None
+    loaded = native.load_model(model.path, mesh=self._mesh, use_ema=use_ema)
+    self._predictor = predictor.Predictor(
+        loaded.model,
+        loaded.params,
+        loaded.vocabulary,
+        mesh=self._mesh,
+        lengths=self._settings.task_feature_lengths or loaded.lengths,
+        batch_size=self._settings.batch_size,
+        normalisation=self._settings.normalisation,
+    )
+    # The predictor alone holds the parameters, so that they can go.
+    self._loaded = dataclasses.replace(loaded, params=None)
+
+
+def _position(folder: pathlib.Path) -> dict[str, Any] | None:
+  try:
+    return integrity.read_position(folder)
+  except (OSError, ValueError):
+    return None  # A broken checkpoint; reading its parameters says how.
