@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import flan_jax
 from flan_jax import errors
+from flan_jax.commands import arguments
 from flan_jax.commands import data
 from flan_jax.commands import engine
 
@@ -109,6 +110,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     value = getattr(args, flag.removeprefix('--'))
     if value is not None:
       args.gin_bindings.append(f'{macro}={value}')
+  if hasattr(args, 'gin_bindings'):
+    args.gin_bindings += arguments.decoding_bindings(args)
   return args
 
 

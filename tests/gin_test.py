@@ -7,7 +7,6 @@ from flan_jax import configuration
 from flan_jax import errors
 from flan_jax import evaluate
 from flan_jax import partitioning
-from flan_jax import predict
 from flan_jax import train
 from flan_jax.data import few_shot
 from flan_jax.topologies import chips
@@ -193,7 +192,7 @@ def test_the_order_of_includes_does_not_matter(tmp_path):
     [
         (
             'infer',
-            predict.Infer,
+            infer_settings.Infer,
             ['CHECKPOINT_PATH', 'MIXTURE_OR_TASK_NAME', 'INFER_OUTPUT_DIR'],
         ),
         ('eval', evaluate.Eval, ['CHECKPOINT_PATH', 'EVAL_OUTPUT_DIR']),

@@ -16,6 +16,8 @@ LAYERS = (
         'training_data',
         'compile',
         'predict',
+        'prediction_jobs',
+        'prediction_run',
         'evaluate',
         'browse',
         'checking',
@@ -50,6 +52,9 @@ LAYERS = (
 PEERS = {
     ('compile', 'train'),
     ('train', 'training_data'),
+    ('predict', 'prediction_jobs'),
+    ('predict', 'prediction_run'),
+    ('prediction_run', 'prediction_jobs'),
     ('paths', 'errors'),
     ('__main__', 'cli'),
     ('evaluation', 'inference'),

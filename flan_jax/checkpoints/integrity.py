@@ -5,6 +5,7 @@ fail, a copy stop half way, a machine lose power before its disk had everything:
 files are then missing, cut short, or full of something else.
 """
 
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 ARRAYS = ('params', 'optimizer')
 POSITION = 'position'
 _METADATA = '_METADATA'
+_MANIFEST = 'manifest.ocdbt'
 # JsonCheckpointHandler's file.
 _JSON = 'metadata'
 _ARRAY = '.zarray'
@@ -40,6 +42,20 @@ def fault(
   except (OSError, ValueError, TypeError, KeyError) as error:
     return reason(item, error)
   return None
+
+
+def identity(checkpoint: pathlib.Path) -> str:
+  """Returns what tells a checkpoint from all others, wherever it lies.
+
+  It is a hash of the small file that points to the parameters: the files that
+  it names are called anew, at random, in every checkpoint that is written. A
+  copy has the same identity. It is '' where that file is not there.
+  """
+  try:
+    manifest = (checkpoint / ARRAYS[0] / _MANIFEST).read_bytes()
+  except OSError:
+    return ''
+  return hashlib.sha256(manifest).hexdigest()[:16]
 
 
 def read_position(checkpoint: pathlib.Path) -> dict[str, Any]:
@@ -79,7 +95,7 @@ def _read_arrays(item: pathlib.Path, index: int, count: int) -> None:
 
   json.loads((item / _METADATA).read_text(encoding='utf-8'))
   base = {'driver': 'ocdbt', 'base': f'file://{item.absolute()}/'}
-  if not (item / 'manifest.ocdbt').is_file():
+  if not (item / _MANIFEST).is_file():
     raise FileNotFoundError(item)  # Else it would be an empty database.
   keys = tensorstore.KvStore.open(base).result().list().result()
   names = sorted(

@@ -13,6 +13,7 @@ leaves the earlier ones as they were.
 from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 from typing import Any, TypeVar
@@ -185,7 +186,10 @@ class Checkpointer:
     """
     faults: dict[int, str] = {}
     for step in reversed(self.steps()):
-      found, why = self._attempted(attempt, step)
+      found, why = attempted(
+          runs.step_path(self._directory, step),
+          functools.partial(attempt, step),
+      )
       if why is None:
         self._set_aside(faults, step, say)
         return found
@@ -199,26 +203,6 @@ class Checkpointer:
           + ')'
       )
     return None
-
-  def _attempted(
-      self, attempt: Callable[[int], _T], step: int
-  ) -> tuple[_T | None, str | None]:
-    """Returns what was read, or why it could not be."""
-    if jax.process_count() == 1:
-      try:
-        return attempt(step), None
-      except Unreadable as error:
-        return None, error.why
-    # Hosts that read wait for each other, so all must know beforehand.
-    why = integrity.fault(
-        runs.step_path(self._directory, step),
-        jax.process_index(),
-        jax.process_count(),
-    )
-    broken = multihost_utils.process_allgather(np.array(why is not None))
-    if not broken.any():
-      return attempt(step), None
-    return None, why or f'host {broken.argmax()} cannot read it'
 
   def _set_aside(
       self, faults: Mapping[int, str], step: int, say: Callable[[str], None]
@@ -305,6 +289,31 @@ class Checkpointer:
 
   def __exit__(self, *_: Any) -> None:
     self.close()
+
+
+def attempted(
+    checkpoint: pathlib.Path, attempt: Callable[[], _T]
+) -> tuple[_T | None, str | None]:
+  """Returns what was read, or why it could not be.
+
+  Args:
+    checkpoint: Where it is read from.
+    attempt: Reads it; on several hosts, all of them read the same one.
+
+  Raises:
+    UserError: `attempt` raised one that is not `Unreadable`.
+  """
+  if jax.process_count() == 1:
+    try:
+      return attempt(), None
+    except Unreadable as error:
+      return None, error.why
+  # Hosts that read wait for each other, so all must know beforehand.
+  why = integrity.fault(checkpoint, jax.process_index(), jax.process_count())
+  broken = multihost_utils.process_allgather(np.array(why is not None))
+  if not broken.any():
+    return attempt(), None
+  return None, why or f'host {broken.argmax()} cannot read it'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import argparse
 
+from flan_jax import errors
+
 
 def data(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group('data')
@@ -112,6 +114,54 @@ def gin(
       help='a folder in which gin files are looked for; repeatable',
   )
   parser.set_defaults(default_gin_file=default_file)
+
+
+# Flag -> the method of decoding that it is for, its value in the help, and what
+# it does.
+_DECODING = {
+    'temperature': ('sample', 'X', 'draw tokens at this temperature'),
+    'top_k': ('sample', 'N', 'draw only from the N likeliest tokens'),
+    'top_p': (
+        'sample',
+        'P',
+        'draw only from the likeliest tokens that have probability P together',
+    ),
+    'num_beams': ('beam', 'N', 'search with N beams'),
+    'max_length': ('', 'N', 'at most N tokens an answer'),
+    'seed': ('', 'N', 'with the example, what drawn tokens depend on'),
+}
+
+
+def decoding(parser: argparse.ArgumentParser) -> None:
+  """Adds shorthands for the parameters of `Decoding`."""
+  group = parser.add_argument_group(
+      'decoding',
+      'How answers are written: greedily unless one of these says otherwise;'
+      ' --gin.Decoding.NAME=VALUE\nsets the same.',
+  )
+  for name, (_, metavar, text) in _DECODING.items():
+    group.add_argument(f'--{name}', metavar=metavar, help=text)
+
+
+def decoding_bindings(args: argparse.Namespace) -> list[str]:
+  """Returns what the flags of `decoding` mean, as gin bindings.
+
+  Raises:
+    UserError: Some are for sampling and others for beam search.
+  """
+  given = [name for name in _DECODING if getattr(args, name, None) is not None]
+  methods: dict[str, str] = {}
+  for name in given:
+    methods.setdefault(_DECODING[name][0], name)
+  methods.pop('', None)
+  if len(methods) > 1:
+    raise errors.UserError(
+        f'--{methods["beam"]}: is for beam search, and --{methods["sample"]}'
+        ' for sampling; give one of them'
+    )
+  return [f'Decoding.method={method}' for method in methods] + [
+      f'Decoding.{name}={getattr(args, name)}' for name in given
+  ]
 
 
 def hosts(parser: argparse.ArgumentParser) -> None:

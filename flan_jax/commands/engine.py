@@ -5,6 +5,7 @@ runs it by name: its module is imported then.
 """
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from flan_jax.commands import arguments
@@ -94,9 +95,20 @@ class _Checkpoints(argparse.Action):
 
 
 def _prediction_arguments(
-    parser: argparse.ArgumentParser, output_macro: str, several: bool = False
+    parser: argparse.ArgumentParser,
+    output_macro: str,
+    *,
+    several: bool = False,
+    more: Sequence[tuple[str, str, str, str]] = (),
 ) -> None:
-  """Adds shorthands; `several` of --checkpoint may be there."""
+  """Adds flags that stand for macros.
+
+  Args:
+    parser: The command's.
+    output_macro: What --output means.
+    several: Whether --checkpoint may be there more than once.
+    more: Further flags: name, macro, the value in the help, and the help.
+  """
   group = parser.add_argument_group('shorthands for gin macros')
   shorthands: dict[str, str] = {}
   if several:
@@ -129,6 +141,7 @@ def _prediction_arguments(
           'at most N rows of each dataset or task',
       ),
       ('--batch_size', 'BATCH_SIZE', 'N', 'examples a batch'),
+      *more,
   ):
     group.add_argument(flag, metavar=metavar, help=f'{macro}: {text}')
     shorthands[flag] = macro
@@ -141,15 +154,54 @@ def infer(commands: Any) -> None:
       help='write zero-shot predictions as JSON Lines',
       description=(
           'Writes one JSON Lines file of predictions for each task of a'
-          ' mixture.'
+          ' mixture, or for a file of\nprompts. Killed and started again, it'
+          ' goes on where it was.'
       ),
   )
   arguments.gin(parser, 'gin/runs/infer.gin')
-  _prediction_arguments(parser, 'INFER_OUTPUT_DIR')
+  _prediction_arguments(
+      parser,
+      'INFER_OUTPUT_DIR',
+      [
+          (
+              '--input',
+              'INPUT_FILE',
+              'FILE',
+              (
+                  'JSON Lines with inputs and maybe options, targets and id; or'
+                  ' text, a prompt a line'
+              ),
+          ),
+          (
+              '--block_size',
+              'BLOCK_SIZE',
+              'N',
+              'examples that are written at once',
+          ),
+      ],
+  )
+  arguments.decoding(parser)
   parser.add_argument(
       '--overwrite',
       action='store_true',
-      help='predict again where a finished file is there already',
+      help='predict again what is there already',
+  )
+  group = parser.add_argument_group(
+      'shards', 'For several programs that share nothing but the directory.'
+  )
+  group.add_argument(
+      '--num_shards', type=int, metavar='N', help='how many of them there are'
+  )
+  group.add_argument(
+      '--shard',
+      type=int,
+      metavar='I',
+      help='which of them this is, from 0: it predicts its share',
+  )
+  group.add_argument(
+      '--join',
+      metavar='DIR',
+      help='join the files of all shards in DIR, and predict nothing',
   )
   arguments.skip_missing(parser)
   arguments.data(parser)

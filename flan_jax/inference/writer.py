@@ -1,35 +1,48 @@
-"""Predictions as JSON Lines: one file a task, whole or not there at all."""
+"""Predictions as JSON Lines: what a line holds, and files of them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
+import dataclasses
 import json
+import math
 import os
 import pathlib
-from typing import Any, TextIO
+import re
+from typing import Any, TextIO, TYPE_CHECKING
 
 from flan_jax import errors
 from flan_jax.data import examples as examples_lib
-from flan_jax.inference import predictor
 
-SETTINGS = 'settings.json'
+if TYPE_CHECKING:
+  from flan_jax.inference import predictor
+
+_UNSCORED = re.compile(rb'"score": null|"option_scores": \[[^\]]*null')
 
 
 def records(
     examples: Sequence[examples_lib.Example],
-    predictions: Sequence[predictor.Prediction],
+    predictions: Sequence['predictor.Prediction'],
+    first: int = 0,
 ) -> Iterator[dict[str, Any]]:
   """Joins examples and predictions to the lines of a file.
 
+  Args:
+    examples: What was asked.
+    predictions: What the model says.
+    first: The place of the first example in the task.
+
   Yields:
-    For each example, in order: task, template, index (its place in the file),
+    For each example, in order: task, template, index (its place in the task),
     row_id, inputs, targets, references, options and answer_index (null for
     generation), example_group (what examples that a metric scores together
     share; '' for none), prediction, score (the sum of log-probabilities of what
-    was predicted) and option_scores (null for generation).
+    was predicted) and option_scores (null for generation). A score that is not
+    a finite number is null: JSON has none.
   """
   for index, (example, prediction) in enumerate(
-      zip(examples, predictions, strict=True)
+      zip(examples, predictions, strict=True), start=first
   ):
+    scores = prediction.option_scores
     yield {
         'task': example.task,
         'template': example.template,
@@ -42,23 +55,25 @@ def records(
         'answer_index': example.answer_index,
         'example_group': example.group,
         'prediction': prediction.text,
-        'score': prediction.score,
+        'score': _finite(prediction.score),
         'option_scores': (
-            None
-            if prediction.option_scores is None
-            else list(prediction.option_scores)
+            None if scores is None else [_finite(score) for score in scores]
         ),
     }
 
 
+def _finite(score: float) -> float | None:
+  return score if math.isfinite(score) else None
+
+
 def write(
-    path: str | os.PathLike[str], lines: Iterable[Mapping[str, Any]]
+    path: str | os.PathLike[str], some: Iterable[Mapping[str, Any]]
 ) -> int:
   """Writes one JSON object a line; the file appears when it is complete.
 
   Args:
     path: The file; its folder is made if need be.
-    lines: What to write.
+    some: What to write.
 
   Returns:
     The number of lines.
@@ -67,9 +82,10 @@ def write(
     UserError: A score is not a number, which JSON cannot hold.
   """
   path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
   count = 0
-  with _replacing(path) as file:
-    for count, line in enumerate(lines, start=1):
+  with replacing(path) as file:
+    for count, line in enumerate(some, start=1):
       try:
         text = json.dumps(line, ensure_ascii=False, allow_nan=False)
       except ValueError:
@@ -82,88 +98,50 @@ def write(
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """Returns the lines of a file that `write` made."""
+  """Returns the lines of a file of predictions."""
+  return list(lines(path))
+
+
+def lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+  """Yields the lines of a file of predictions."""
   with pathlib.Path(path).open(encoding='utf-8') as file:
     # splitlines() would also split at U+2028 and the like, inside a text.
-    return [json.loads(line) for line in file]
+    for line in file:
+      yield json.loads(line)
 
 
-class Output:
-  """A directory of predictions, one file a task, and what they depend on.
+@dataclasses.dataclass(frozen=True)
+class Contents:
+  """What a file of predictions holds.
 
-  A finished file is not predicted again, so the directory also records what
-  each file was made with (`settings.json`): predictions of another checkpoint
-  are never taken for this one's.
+  Attributes:
+    lines: How many predictions.
+    unscored: How many of them have a score, or an option's, that is null.
+    first_unscored: The row id of the first of those.
   """
 
-  def __init__(
-      self, directory: str | os.PathLike[str], settings: Mapping[str, Any]
-  ):
-    """Looks at what is there; writes nothing yet.
+  lines: int = 0
+  unscored: int = 0
+  first_unscored: str = ''
 
-    Args:
-      directory: Where the files go; made with the first file.
-      settings: What predictions depend on (checkpoint, split ...); JSON values.
-    """
-    self.directory = pathlib.Path(directory)
-    # As they come back from the file: tuples are lists there.
-    self._settings = json.loads(json.dumps(dict(settings)))
 
-  def path(self, task: str) -> pathlib.Path:
-    """Returns the file of a task; ':' is written '.'."""
-    return self.directory / f'{task.replace(":", ".")}.jsonl'
-
-  def finished(self, task: str) -> bool:
-    """Whether the task's file is here, made with the same settings.
-
-    Raises:
-      UserError: It was made with other settings, or not by `write`.
-    """
-    path = self.path(task)
-    if not path.exists():
-      return False
-    there = self._recorded().get(path.name)
-    if there is None:
-      raise errors.UserError(
-          f'{path}: is not in {SETTINGS}, so it may be of another checkpoint;'
-          ' choose another directory, or pass --overwrite'
-      )
-    wanted = self._settings_of(task)
-    for key in sorted({*there, *wanted}):
-      old, new = there.get(key), wanted.get(key)
-      if old != new:
-        raise errors.UserError(
-            f'{path}: {key}: was predicted with {old!r}, not {new!r}; choose'
-            ' another directory, or pass --overwrite'
-        )
-    return True
-
-  def write(self, task: str, lines: Iterable[Mapping[str, Any]]) -> int:
-    """Writes a task's file, over one that may be there; returns its lines."""
-    path = self.path(task)
-    # In this order, a kill never leaves an old file under new settings.
-    path.unlink(missing_ok=True)
-    recorded = {**self._recorded(), path.name: self._settings_of(task)}
-    with _replacing(self.directory / SETTINGS) as file:
-      json.dump(recorded, file, indent=2, sort_keys=True)
-      file.write('\n')
-    return write(path, lines)
-
-  def _settings_of(self, task: str) -> dict[str, Any]:
-    # The task too: 'a:b' and 'a.b' would go into one file.
-    return {**self._settings, 'task': task}
-
-  def _recorded(self) -> dict[str, dict[str, Any]]:
-    path = self.directory / SETTINGS
-    if not path.exists():
-      return {}
-    return json.loads(path.read_text(encoding='utf-8'))
+def contents(path: str | os.PathLike[str]) -> Contents:
+  """Looks through a file of predictions."""
+  count = unscored = 0
+  first = ''
+  with open(path, 'rb') as file:
+    for line in file:
+      count += 1
+      # No text can hold this: its quotes would have backslashes before them.
+      if _UNSCORED.search(line):
+        unscored += 1
+        first = first or json.loads(line)['row_id']
+  return Contents(count, unscored, first)
 
 
 @contextlib.contextmanager
-def _replacing(path: pathlib.Path) -> Iterator[TextIO]:
+def replacing(path: pathlib.Path) -> Iterator[TextIO]:
   """Opens a file that takes the name `path` once it is whole."""
-  path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
   try:
     with temporary.open('w', encoding='utf-8') as file:
