@@ -18,6 +18,7 @@ from typing import Any
 from flan_jax import compilation
 from flan_jax import configuration
 from flan_jax import errors
+from flan_jax import host_flags
 from flan_jax import hosts
 from flan_jax import library_log
 from flan_jax import partitioning
@@ -70,9 +71,9 @@ def main(args: argparse.Namespace) -> int:
   return 0
 
 
-def _hosts(args: argparse.Namespace) -> hosts.Flags:
+def _hosts(args: argparse.Namespace) -> host_flags.Flags:
   """Returns which hosts there are: none but this one, where it has a shard."""
-  flags = hosts.Flags.from_args(args)
+  flags = host_flags.Flags.from_args(args)
   if args.num_shards is not None and not flags.given:
     return dataclasses.replace(flags, process_count=1)
   return flags

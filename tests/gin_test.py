@@ -9,6 +9,8 @@ from flan_jax import evaluate
 from flan_jax import partitioning
 from flan_jax import train
 from flan_jax.data import few_shot
+from flan_jax.inference import infer_settings
+from flan_jax.inference import settings as decoding_lib
 from flan_jax.topologies import chips
 from flan_jax.training import optimizers
 from flan_jax.training import schedules
@@ -193,25 +195,27 @@ def test_the_order_of_includes_does_not_matter(tmp_path):
         (
             'infer',
             infer_settings.Infer,
-            ['CHECKPOINT_PATH', 'MIXTURE_OR_TASK_NAME', 'INFER_OUTPUT_DIR'],
+            ['CHECKPOINT_PATH', 'INFER_OUTPUT_DIR'],
         ),
         ('eval', evaluate.Eval, ['CHECKPOINT_PATH', 'EVAL_OUTPUT_DIR']),
     ],
 )
 def test_a_run_file_lacks_only_what_it_must(name, entry, needed):
   configuration.register(partitioning.MeshConfig)
+  configuration.register(decoding_lib.Decoding)
   file = f'gin/runs/{name}.gin'
-  flags = [f'{macro}=a/{macro}' for macro in needed]
+  mixture = 'MIXTURE_OR_TASK_NAME'  # For infer, a file would do instead.
+  given = [*needed, mixture]
+  flags = [f'{macro}=a/{macro}' for macro in given]
   settings = configuration.load([file], flags, [], entry=entry).settings
   assert settings.checkpoint_path == 'a/CHECKPOINT_PATH'
   assert settings == entry(**{
-      field: f'a/{macro}' for macro, field in _FIELDS.items() if macro in needed
+      field: f'a/{macro}' for macro, field in _FIELDS.items() if macro in given
   })
-  for flag in flags:
+  for macro in needed:
+    others = [flag for flag in flags if not flag.startswith(macro)]
     with pytest.raises(errors.UserError, match='is required'):
-      configuration.load(
-          [file], [other for other in flags if other != flag], [], entry=entry
-      )
+      configuration.load([file], others, [], entry=entry)
 
 
 def test_the_layout_of_exemplars_is_a_setting(tmp_path):

@@ -27,6 +27,8 @@ PART = '.part'
 # What is recorded with the settings for people to read, and may differ: a run
 # may be moved.
 NOTES = ('checkpoint', 'input_file')
+# They say that something differs, and not what: others are named first.
+_DIGESTS = ('examples', 'model')
 _AGAIN = 'choose another directory, or pass --overwrite'
 
 
@@ -264,7 +266,10 @@ def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
   return next(
       (
           key
-          for key in sorted({*one, *other}.difference(NOTES))
+          for key in sorted(
+              {*one, *other}.difference(NOTES),
+              key=lambda key: (key in _DIGESTS, key),
+          )
           if one.get(key) != other.get(key)
       ),
       None,

@@ -1,5 +1,7 @@
 """Files of predictions: whole or absent, and never of two settings."""
 
+import dataclasses
+
 from flan_jax import errors
 from flan_jax.data import examples
 from flan_jax.inference import predictor
@@ -21,8 +23,7 @@ _EXAMPLE = examples.Example(
 
 
 def test_lines_hold_what_evaluation_needs(tmp_path):
-  path = writer.Output(tmp_path / 'new', {}).path(_EXAMPLE.task)
-  assert path.name == 'rte.template_3.jsonl'
+  path = tmp_path / 'new' / 'rte.jsonl'
   generated = examples.Example(
       task='x', template='', row_id='r', inputs='i', targets='t'
   )
@@ -88,40 +89,22 @@ def test_a_score_that_is_no_number_is_said(score, tmp_path):
   assert not (tmp_path / 'a.jsonl').exists()
 
 
-def test_finished_files_are_of_the_same_settings(tmp_path):
-  settings = {'checkpoint': 'a', 'lengths': {'inputs': 8}, 'limits': (1, 2)}
-  out = writer.Output(tmp_path / 'out', settings)
-  assert not out.finished('rte')
-  assert out.write('rte', [{'score': 1.0}]) == 1
-  assert out.finished('rte')
-  assert not out.finished('rte:no_options')
-
-  same = writer.Output(tmp_path / 'out', dict(settings))
-  assert same.finished('rte')
-  other = writer.Output(tmp_path / 'out', {**settings, 'checkpoint': 'b'})
-  with pytest.raises(errors.UserError, match="rte.jsonl: checkpoint: .*'a'"):
-    other.finished('rte')
-  assert other.write('rte', [{'score': 2.0}]) == 1
-  assert other.finished('rte')
-  with pytest.raises(errors.UserError, match="'b', not 'a'"):
-    out.finished('rte')
-
-
-def test_a_killed_rewrite_does_not_leave_the_old_predictions(tmp_path):
-  def killed():
-    raise KeyboardInterrupt
-    yield
-
-  writer.Output(tmp_path, {'checkpoint': 'a'}).write('rte', [{'score': 1.0}])
-  out = writer.Output(tmp_path, {'checkpoint': 'b'})
-  with pytest.raises(KeyboardInterrupt):
-    out.write('rte', killed())
-  assert not out.finished('rte')
-  assert [file.name for file in tmp_path.iterdir()] == [writer.SETTINGS]
-
-
-def test_a_file_of_unknown_origin_is_not_taken_for_ours(tmp_path):
-  (tmp_path / 'rte.jsonl').write_text('{}')
-  out = writer.Output(tmp_path, {'checkpoint': 'a'})
-  with pytest.raises(errors.UserError, match='rte.jsonl: is not in settings'):
-    out.finished('rte')
+def test_a_score_that_is_no_number_is_null_and_counted(tmp_path):
+  nan = float('nan')
+  said = [
+      predictor.Prediction('no', -0.5, (-1.5, -0.5), 1),
+      predictor.Prediction('no', -0.5, (nan, -0.5), 1),
+      predictor.Prediction('yes', nan, (nan, float('-inf')), 0),
+  ]
+  asked = [
+      dataclasses.replace(_EXAMPLE, row_id=f'test:{i}', inputs='"score": null')
+      for i in range(3)
+  ]
+  path = tmp_path / 'a.jsonl'
+  writer.write(path, writer.records(asked, said, first=7))
+  lines = writer.read(path)
+  assert [line['index'] for line in lines] == [7, 8, 9]
+  assert [line['score'] for line in lines] == [-0.5, -0.5, None]
+  assert lines[1]['option_scores'] == [None, -0.5]
+  assert lines[2]['option_scores'] == [None, None]
+  assert writer.contents(path) == writer.Contents(3, 2, 'test:1')
