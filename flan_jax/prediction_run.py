@@ -13,6 +13,7 @@ from flan_jax import errors
 from flan_jax import hosts
 from flan_jax import partitioning
 from flan_jax import prediction_jobs
+from flan_jax.checkpoints import failures
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import runs
 from flan_jax.inference import infer_settings
@@ -186,6 +187,8 @@ def open_work(run: Run, session: hosts.Session) -> 'Work':
       there = hosts.gather(there)[0]  # The first host is the one that writes.
       if not any(_left(shares, there)):
         return Work(run, output, shares, there, None)
+    quiet = failures.Quiet()
+    quiet.begin()
     predictor, why = session.together(
         lambda: native.attempted(
             checkpoint,  # noqa: B023
@@ -193,8 +196,10 @@ def open_work(run: Run, session: hosts.Session) -> 'Work':
         )
     )
     if why is not None:
+      quiet.stay()
       faults[checkpoint] = why
       continue
+    quiet.end()
     if mistake is not None:
       raise mistake
     if session.first:

@@ -249,7 +249,7 @@ def test_a_step_of_the_run_can_be_named(infer, run, tmp_path):
         (
             'colours',
             ('--gin.LONG_INPUTS=refuse', '--gin.TASK_FEATURE_LENGTHS=_SHORT'),
-            'colours test.jsonl:1: inputs: have ',
+            'colours test.jsonl:0: inputs: have ',
         ),
     ],
 )
@@ -435,7 +435,7 @@ def test_scores_that_are_no_numbers_are_counted_and_named(
   assert code == 0
   assert (
       'colours:template_sentence: 2 of 2 predictions have a score that is not a'
-      ' number (null in the file), test.jsonl:1 first'
+      ' number (null in the file), test.jsonl:0 first'
   ) in out
   for line in _read(tmp_path, 'colours:template_sentence'):
     assert line['score'] is None
