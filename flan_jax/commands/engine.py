@@ -162,7 +162,7 @@ def infer(commands: Any) -> None:
   _prediction_arguments(
       parser,
       'INFER_OUTPUT_DIR',
-      [
+      more=[
           (
               '--input',
               'INPUT_FILE',
