@@ -9,11 +9,14 @@ from flan_jax import vocabularies
 from flan_jax.checkpoints import native
 from flan_jax.checkpoints import runs
 from flan_jax.data import examples as examples_lib
+from flan_jax.evaluation import protocol
 from flan_jax.inference import predictor as predictor_lib
 from flan_jax.models import config
 from flan_jax.models import interface
 import jax
+import numpy as np
 import pytest
+from sklearn import metrics as sklearn_metrics
 
 _LENGTHS = {'inputs': 40, 'targets': 12}
 _MOOD = """
@@ -39,6 +42,19 @@ templates:
 - {name: say, inputs: "Say {text}", targets: "{text}"}
 """
 _NO_TEST = _COPY.replace(', test: "train[6:]"', '')
+_FEELINGS = (
+    _MOOD.replace('splits: {', 'splits: {validation: "train[:4]", ')
+    .replace('"train[:6]", test', '"train[4:6]", test')
+    .replace(
+        ', held_out: true}',
+        '}\n- {name: third, inputs: "{text}", targets: "{answer}"}',
+    )
+)
+_TWO = _COPY + '- {name: write, inputs: "Write {text}", targets: "{text}"}\n'
+_SEVERAL = """
+version: 1
+members: [feelings, copy]
+"""
 _FEW = """
 version: 1
 members: [mood, no_test, copy]
@@ -54,6 +70,10 @@ def declared(tmp_path_factory):
       ('copy', _COPY),
       ('no_test', _NO_TEST),
       ('few', _FEW),
+      ('feelings', _FEELINGS),
+      ('two_templates', _TWO),
+      ('several', _SEVERAL),
+      ('only_copy', _SEVERAL.replace('feelings, ', '')),
   ):
     (folder / f'{name}.yaml').write_text(text)
   rows = [{'text': f'text {i}', 'label': int(i % 3 == 0)} for i in range(16)]
@@ -65,11 +85,20 @@ def declared(tmp_path_factory):
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   """A MODEL_DIR with an untuned and a (very roughly) tuned checkpoint."""
-  directory = tmp_path_factory.mktemp('run')
+  return _make_run(tmp_path_factory.mktemp('run'), 'few', 8)
+
+
+@pytest.fixture(scope='module')
+def larger_run(tmp_path_factory):
+  """Another one, of a larger model that was trained on less."""
+  return _make_run(tmp_path_factory.mktemp('larger'), 'only_copy', 16)
+
+
+def _make_run(directory, mixture, emb_dim):
   vocabulary = vocabularies.ByteVocabulary()
   sizes = config.EncoderDecoderConfig(
       vocab_size=vocabulary.padded_size,
-      emb_dim=8,
+      emb_dim=emb_dim,
       num_heads=2,
       num_encoder_layers=1,
       num_decoder_layers=1,
@@ -82,7 +111,7 @@ def run(tmp_path_factory):
       sizes,
       vocabulary,
       'bytes',
-      {'lengths': _LENGTHS, 'mixture': 'few', 'seed': 0},
+      {'lengths': _LENGTHS, 'mixture': mixture, 'seed': 0},
   )
   checkpointer = native.Checkpointer(directory, keep=1)
   mesh = partitioning.make_mesh()
@@ -261,3 +290,199 @@ def test_a_run_whose_mixture_is_not_declared_here(run, tmp_path, capsys):
   assert code == 2
   err = capsys.readouterr().err
   assert "'few'" in err and '--mixtures' in err
+
+
+def _refit(lines, tasks):
+  """Scores of tasks by system, from a predictions file, by scikit-learn."""
+  by_task = {}
+  for line in lines:
+    by_task.setdefault(line['task'], []).append(line)
+  found = {}
+  for task in tasks:
+    mine = by_task.get(task['task'], [])
+    for system in mine[0]['answers'] if mine else ():
+      said = [line['answers'][system] for line in mine]
+      if task['how'] == 'rank':
+        right = [line['answer_index'] for line in mine]
+        chosen = [answer['option_index'] for answer in said]
+        score = sklearn_metrics.accuracy_score(right, chosen)
+        if system == 'random':
+          score = np.mean([1 / len(line['options']) for line in mine])
+      else:
+        score = np.mean([
+            answer['text'].split() == line['targets'].split()
+            for answer, line in zip(said, mine, strict=True)
+        ])
+      found[task['task'], system] = 100 * score
+  return found
+
+
+def _recomputed(results, lines, validation):
+  """The table's figures from the files, by other means: numpy, scikit-learn."""
+  main = [task for task in results['tasks'] if not task['setting']]
+  scores = _refit(lines, results['tasks'])
+  judged = _refit(validation, main)
+  models = [n for n, s in results['systems'].items() if 'checkpoint' in s]
+  rows = {}
+  for task in results['tasks']:
+    key = task['setting'], task['group'], task['dataset']
+    rows.setdefault(key, []).append(task['task'])
+  means = {
+      (*key, system): np.mean([scores[name, system] for name in names])
+      for key, names in rows.items()
+      for system in results['systems']
+  }
+  stds = {
+      (*key, system): np.std([scores[n, system] for n in names], ddof=1)
+      for key, names in rows.items()
+      for system in results['systems']
+      if len(names) > 1
+  }
+  best = {}
+  for (setting, *key), names in rows.items():
+    for system in models if not setting else ():
+      if len(names) == 1:
+        best[(*key, system)] = scores[names[0], system]
+      elif all((name, system) in judged for name in names):
+        chosen = names[np.argmax([judged[name, system] for name in names])]
+        best[(*key, system)] = scores[chosen, system]
+  return means, stds, best
+
+
+def test_several_checkpoints_in_one_table(evaluate, run, larger_run):
+  """And the table can be made again from the files, without this package."""
+  code, out, err, folder = evaluate(
+      f'--checkpoint=second={larger_run}',
+      '--mixture=several',
+      '--gin.SHOTS=(0, 1)',
+      '--gin.BASELINES=no_template',
+      checkpoint=f'first={run}',
+  )
+  assert code == 0, err
+  results = json.loads((folder / 'results.json').read_text())
+  lines = _lines(folder)
+  with (folder / results['best_template']['predictions']).open() as file:
+    validation = [json.loads(line) for line in file]
+  assert list(results['systems']) == [
+      'first',
+      'second',
+      'first untuned',
+      'second untuned',
+      'majority',
+      'random',
+  ]
+  assert results['systems']['second']['training_clusters'] == ['copying']
+  first, second = (results['systems'][n] for n in ('first', 'second'))
+  # Counted, since these runs do not say it.
+  assert second['parameters'] > first['parameters'] > 1000
+  # What any of them trained on is not held out.
+  groups = {task['dataset']: task['group'] for task in results['tasks']}
+  assert groups['feelings'] == 'held_out_dataset' and groups['copy'] == 'seen'
+
+  means, stds, best = _recomputed(results, lines, validation)
+  for setting in ('', *results['settings']):
+    part = results['settings'][setting] if setting else results
+    for row in part['datasets']:
+      for system, found in row['scores'].items():
+        key = setting, row['group'], row['dataset'], system
+        assert found['mean'] == pytest.approx(means.pop(key))
+        assert found['std'] == pytest.approx(stds.pop(key, None))
+        low, high = found['interval']
+        assert low <= found['mean'] <= high
+  assert not means and not stds
+  shown = {}
+  for row in results['datasets']:
+    for system, found in row['best'].items():
+      key = row['group'], row['dataset'], system
+      assert found['score'] == pytest.approx(best.pop(key))
+      assert found['template'] in ('plain', 'other', 'say', 'third')
+    shown[row['dataset']] = row['scores']
+  assert not best
+  assert results['settings'].keys() == {'1_shot', 'no_template'}
+
+  # What is printed are these figures.
+  table = out.split('Sample predictions')[0]
+  for name, scores in shown.items():
+    (line,) = [
+        line
+        for line in table.splitlines()
+        if line.startswith((f'{name} ', f'{name},'))
+    ]
+    printed = [float(cell) for cell in line.split()[-4:]]
+    systems = ('first', 'second', 'majority', 'random')
+    expected = [scores[system]['mean'] for system in systems]
+    assert printed == pytest.approx(expected, abs=0.0501)
+  assert 'zero-shot' in table and '1-shot' in table and 'no template' in table
+
+
+def test_a_killed_evaluation_goes_on(evaluate, monkeypatch):
+  monkeypatch.setattr(protocol, '_BLOCK', 8)
+  plain = predictor_lib.Predictor.rank
+  calls = []
+
+  def stops(self, examples, *args, **kwargs):
+    calls.append(len(examples))
+    if len(calls) == 3:
+      raise KeyboardInterrupt
+    return plain(self, examples, *args, **kwargs)
+
+  monkeypatch.setattr(predictor_lib.Predictor, 'rank', stops)
+  code, _, _, folder = evaluate()
+  assert code == 130 and (folder / 'unfinished').is_dir()
+  assert not (folder / 'results.json').exists()
+  asked = sum(calls[:2])
+  code, _, err, _ = evaluate()
+  assert code == 0 and not (folder / 'unfinished').exists()
+  assert (
+      f'{asked} answers were there from an evaluation that was stopped' in err
+  )
+  whole = (folder / 'predictions.jsonl').read_bytes()
+  # As if it had never been stopped.
+  code, _, err, _ = evaluate()
+  assert code == 0 and 'stopped' not in err
+  assert (folder / 'predictions.jsonl').read_bytes() == whole
+
+
+def test_answers_of_another_checkpoint_are_not_reused(
+    evaluate, run, monkeypatch
+):
+  plain = predictor_lib.Predictor.generate
+
+  def stops(self, examples, *args, **kwargs):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(predictor_lib.Predictor, 'generate', stops)
+  code, _, _, folder = evaluate()
+  assert code == 130 and list((folder / 'unfinished').iterdir())
+  monkeypatch.setattr(predictor_lib.Predictor, 'generate', plain)
+  code, _, err, _ = evaluate(
+      '--gin.UNTUNED_CHECKPOINT_PATH=none', checkpoint=run / 'checkpoint_0'
+  )
+  assert code == 0 and 'stopped' not in err
+
+
+def test_a_dataset_without_validation_rows_has_no_best_template(evaluate):
+  code, _, err, folder = evaluate('--mixture=mood', '--max_examples=2')
+  assert code == 0
+  results = json.loads((folder / 'results.json').read_text())
+  # One template in each group: these are the best ones anyhow.
+  assert [row['best']['tuned']['score'] for row in results['datasets']] == [
+      row['scores']['tuned']['mean'] for row in results['datasets']
+  ]
+  assert not (folder / 'validation.jsonl').exists()
+  code, _, err, folder = evaluate(
+      '--mixture=two_templates', '--gin.TEMPLATES=trained'
+  )
+  assert code == 2  # Nobody trained on it.
+  code, out, err, folder = evaluate('--mixture=two_templates')
+  assert code == 0
+  assert 'no best template, for want of validation rows apart: two_te' in err
+  results = json.loads((folder / 'results.json').read_text())
+  assert results['best_template']['without'] == ['two_templates']
+  assert results['datasets'][0]['best'] == {} and ' best ' not in out
+  code, out, err, folder = evaluate(
+      '--mixture=two_templates', '--gin.BEST_TEMPLATE=False'
+  )
+  assert code == 0 and 'no best template' not in err
+  results = json.loads((folder / 'results.json').read_text())
+  assert results['best_template'] is None

@@ -117,3 +117,89 @@ def test_groups_of_rows_stay_whole():
   alone = plan.subset('a', 100, 20, 0, [''] * 100)
   assert len(alone) == 20
   assert alone.tolist() == plan.subset('a', 100, 20, 0).tolist()
+
+
+def test_shots_and_baselines_are_settings_beside_the_main_one(small):
+  evaluated, notes = plan.settings(
+      small.tasks, (0, 2, 'fit'), ('no_template', 'name_only')
+  )
+  # Where the templates show nothing but options, or what is to be written,
+  # nothing is left without them.
+  assert sorted(note.split(':')[0] for note in notes) == (
+      ['left out of name_only'] * 2 + ['left out of no_template'] * 2
+  )
+  found = plan.all_items(evaluated, small.trained)
+  by_setting = {}
+  for item in found:
+    names = by_setting.setdefault(item.setting, {})
+    names[item.task.name] = (item.group, item.how)
+  assert list(by_setting) == [
+      '',
+      '2_shot',
+      'fit_shot',
+      'no_template',
+      'name_only',
+  ]
+  assert by_setting[''] == _found(plan.items(small.tasks, small.trained))
+  assert by_setting['2_shot']['mood:template_wrapped:2_shot'] == (
+      'held_out_template',
+      'rank',
+  )
+  assert len(by_setting['fit_shot']) == len(by_setting[''])
+  # Once a dataset, and beside those templates that training saw least of.
+  for trained, selection, expected in (
+      (small.trained, 'all', ['held_out_template']),
+      (small.trained, 'trained', ['seen']),
+      (('echo',), 'all', ['held_out_dataset']),
+      # Then mood has no template in the main setting to stand beside.
+      (('echo',), 'trained', []),
+  ):
+    groups = [
+        (item.task.name, item.group, item.how)
+        for item in plan.all_items(evaluated, trained, selection)
+        if item.setting == 'no_template'
+    ]
+    assert groups == [('mood:no_template', group, 'rank') for group in expected]
+
+
+def test_the_first_number_of_shots_is_the_main_setting(small):
+  evaluated, _ = plan.settings(small.tasks[:1], (5, 0))
+  assert [task.name for task in evaluated['']] == ['mood:5_shot']
+  assert [task.name for task in evaluated['0_shot']] == ['mood']
+  # Names that differ in nothing but shots become one.
+  twice = [
+      tasks.create(small.datasets['mood'], tasks.Setting(shots=k))
+      for k in (1, 2)
+  ]
+  evaluated, _ = plan.settings(twice, (0,))
+  assert [task.name for task in evaluated['']] == ['mood']
+
+
+def test_settings_of_names_are_kept_in_baselines(small):
+  setting = tasks.Setting(shots=2, options='hidden', evaluation='generate')
+  task = tasks.create(small.datasets['mood'], setting)
+  evaluated, _ = plan.settings([task], (), ('name_only',))
+  assert [t.name for t in evaluated['name_only']] == [
+      'mood:name_only:no_options:generate'
+  ]
+
+
+def test_a_dataset_without_such_a_baseline_is_named(small):
+  template = dataclasses.replace(
+      small.datasets['echo'].templates[0], inputs='Say something.'
+  )
+  bare = dataclasses.replace(small.datasets['echo'], templates=(template,))
+  named = [tasks.create(bare), tasks.create(small.datasets['mood'])]
+  evaluated, (note,) = plan.settings(named, (), ('no_template',))
+  assert [t.name for t in evaluated['no_template']] == ['mood:no_template']
+  assert note.startswith("left out of no_template: 'echo:no_template': 'echo'")
+
+
+def test_a_best_template_needs_another_one(small):
+  evaluated, _ = plan.settings(small.tasks, (0, 1))
+  several = plan.of_several_templates(plan.all_items(evaluated, small.trained))
+  # The seen ones of echo; all other groups have one template.
+  assert [item.task.name for item in several] == [
+      'echo:template_say',
+      'echo:template_repeat',
+  ]

@@ -1,4 +1,6 @@
-"""Which metric, over what; and the majority class."""
+"""Which metric, over what; the majority class; and random choice."""
+
+import dataclasses
 
 from flan_jax import errors
 from flan_jax.data import examples
@@ -7,6 +9,7 @@ from flan_jax.evaluation import metrics
 from flan_jax.evaluation import scoring
 import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 
 
 def _example(
@@ -245,3 +248,82 @@ def test_majority_of_texts_and_of_equals():
   assert majority.answer(_example('a')) == scoring.Answer('b')
   with pytest.raises(ValueError, match='no examples'):
     scoring.Majority.of([])
+
+
+def test_the_accuracy_of_random_choice_is_the_expected_one():
+  asked = [
+      _ranked(['a', 'b'], 0),
+      _ranked(['a', 'b', 'c', 'd'], 2),
+      _ranked(['a', 'b', 'c', 'd', 'e'], 1),
+  ]
+  chance = scoring.Chance(())
+  said = [chance.answer(example, 0) for example in asked]
+  values = {}
+  for tally in scoring.chance_tallies(asked, said, ['accuracy'], 'rank'):
+    values |= tally.once()
+  assert values == pytest.approx(
+      {'accuracy': 100 * (1 / 2 + 1 / 4 + 1 / 5) / 3}
+  )
+  # Where text is written, and for other metrics, what was drawn is scored.
+  written = [_example('x', row=i) for i in range(3)]
+  chance = scoring.Chance(('x',))
+  said = [chance.answer(example, 0) for example in written]
+  (tally,) = scoring.chance_tallies(written, said, ['exact_match'], 'generate')
+  assert tally.once() == {'exact_match': 100.0}
+
+
+def test_random_choice_is_uniform_and_depends_on_seed_and_row_alone():
+  chance = scoring.Chance(('p', 'q', 'r'))
+  options = ('a', 'b', 'c', 'd')
+  asked = [_example('a', options, 0, row=i) for i in range(4000)]
+  first = [chance.answer(e, 0).option_index for e in asked]
+  again = [
+      chance.answer(dataclasses.replace(e, template='other', inputs='!'), 0)
+      for e in asked
+  ]
+  assert first == [answer.option_index for answer in again]
+  assert first != [chance.answer(e, 1).option_index for e in asked]
+  _, p = scipy_stats.chisquare(np.bincount(first, minlength=4))
+  assert p > 0.001
+  written = [chance.answer(_example(row=i), 0).text for i in range(3000)]
+  counts = [written.count(text) for text in ('p', 'q', 'r')]
+  assert sum(counts) == 3000 and scipy_stats.chisquare(counts)[1] > 0.001
+
+
+_NAN, _INF = float('nan'), float('inf')
+
+
+@pytest.mark.parametrize(
+    ('scores', 'index', 'expected'),
+    [
+        ((-1.0, -2.0), 0, (0, 'a', -1.0, (-1.0, -2.0), False)),
+        # A ranking that put the broken one first is put right.
+        ((_NAN, -2.0), 0, (1, 'b', -2.0, (None, -2.0), True)),
+        ((-3.0, _NAN, -2.0), 1, (2, 'c', -2.0, (-3.0, None, -2.0), True)),
+        ((-2.0, None, -2.0), 2, (0, 'a', -2.0, (-2.0, None, -2.0), True)),
+        ((_INF, -9.0), 0, (1, 'b', -9.0, (None, -9.0), True)),
+        ((_NAN, _NAN), 0, (-1, '', None, (None, None), True)),
+    ],
+)
+def test_an_option_whose_score_is_no_number_is_never_first(
+    scores, index, expected
+):
+  options = ('a', 'b', 'c')
+  said = scoring.Answer.of(
+      options[index], index, scores[index], scores, options
+  )
+  assert (
+      said.option_index,
+      said.text,
+      said.score,
+      said.option_scores,
+      said.no_number,
+  ) == expected
+
+
+def test_a_written_text_without_a_number_is_counted():
+  said = scoring.Answer.of('text', None, _NAN, None)
+  assert said == scoring.Answer('text', no_number=True)
+  assert scoring.Answer.of('text', None, -1.5, None) == scoring.Answer(
+      'text', None, -1.5
+  )
