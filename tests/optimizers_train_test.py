@@ -1,7 +1,9 @@
 """Whole runs with other optimizers, averages, frozen parts, broken steps."""
 
+import json
 import pathlib
 
+from flan_jax import cli
 from flan_jax import errors
 from flan_jax.checkpoints import native
 from flan_jax.checkpoints import runs
@@ -10,6 +12,7 @@ from flan_jax.training import trainer as trainer_lib
 import jax
 import numpy as np
 import pytest
+import scipy.special
 
 LINES = """\
 TRAIN_STEPS = 4
@@ -68,6 +71,35 @@ def test_the_average_is_evaluated_too(whole):
   record = metrics.read(whole / 'metrics.jsonl')[-1]
   assert record['eval/loss'] > 0 and record['eval/ema_loss'] > 0
   assert record['eval/loss'] != record['eval/ema_loss']
+
+
+def test_predictions_are_of_the_average_where_that_is_asked_for(project, whole):
+  """USE_EMA, against log-likelihoods by the unpacked forward pass."""
+  prompt = {'inputs': '1 + 1 =', 'options': ['2', '30']}
+  (project / 'prompts.jsonl').write_text(json.dumps(prompt) + '\n')
+  found = {}
+  for use_ema in (False, True):
+    output = project / f'predictions_{use_ema}'
+    flags = [f'--gin.USE_EMA={use_ema}', f'--checkpoint={whole}']
+    flags += [f'--input={project / "prompts.jsonl"}', f'--output={output}']
+    flags += [f'--cache_dir={project / "cache"}']
+    assert cli.main(['infer', *flags]) == 0
+    line = json.loads((output / 'prompts.jsonl').read_text())
+    found[use_ema] = line['option_scores']
+    loaded = native.load_model(whole, use_ema=use_ema)
+    encode = loaded.vocabulary.encode
+    for option, score in zip(prompt['options'], found[use_ema], strict=True):
+      ids = [*encode(option), 1]
+      batch = {
+          'encoder_input_tokens': np.array([[*encode(prompt['inputs']), 1]]),
+          'decoder_input_tokens': np.array([[0, *ids[:-1]]]),
+          'decoder_target_tokens': np.array([ids]),
+      }
+      logits_TxV = np.asarray(loaded.model.logits(loaded.params, batch))[0]
+      log_p_TxV = scipy.special.log_softmax(logits_TxV, axis=-1)
+      wanted = sum(log_p_TxV[place, token] for place, token in enumerate(ids))
+      np.testing.assert_allclose(score, wanted, rtol=1e-5)
+  assert not np.allclose(found[False], found[True], rtol=1e-5)
 
 
 def test_a_group_that_matches_nothing_is_refused(project):
