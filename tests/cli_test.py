@@ -45,6 +45,18 @@ def test_shorthands_come_last_and_mean_macros():
   assert args.gin_bindings == ['CHECKPOINT_PATH=c', 'MAX_EXAMPLES=5']
 
 
+def test_several_checkpoints_are_another_macro():
+  args = cli.parse(['eval', '--checkpoint=a', '--checkpoint', 'big=b'])
+  assert args.gin_bindings == ["CHECKPOINT_PATHS=['a', 'big=b']"]
+  args = cli.parse(['eval', *[f'--checkpoint={n}' for n in 'abc']])
+  assert args.gin_bindings == ["CHECKPOINT_PATHS=['a', 'b', 'c']"]
+  args = cli.parse(['eval', '--checkpoint=big=b'])
+  assert args.gin_bindings == ['CHECKPOINT_PATH=big=b']
+  assert cli.parse(['infer', '--checkpoint=c']).gin_bindings == [
+      'CHECKPOINT_PATH=c'
+  ]
+
+
 def test_a_value_may_hold_an_equals_sign():
   args = cli.parse(['train', '--gin.NAME=a=b'])
   assert args.gin_bindings == ['NAME=a=b']

@@ -4,10 +4,12 @@ The commands are read out of the pages themselves, in their order; DIR and
 TASKS stand for the real data beside the checkout.
 """
 
+import json
 import os
 import pathlib
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 
@@ -108,7 +110,8 @@ def _shortened(command: list[str], shared: pathlib.Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    'page', ['README.md', 'docs/flan2021.md', 'docs/runs.md']
+    'page',
+    ['README.md', 'docs/evaluation.md', 'docs/flan2021.md', 'docs/runs.md'],
 )
 def test_commands_run_in_their_order(root, shared, tmp_path, page):
   ran = []
@@ -117,10 +120,30 @@ def test_commands_run_in_their_order(root, shared, tmp_path, page):
       continue  # In a test of its own, with rows to read.
     _run(_shortened(command, shared), tmp_path)
     ran.append(command[0])
-  wanted = {'check', 'prepare', 'show', 'mixture'}
-  if page != 'docs/flan2021.md':
-    wanted = {'train', 'infer', 'eval', 'vocabulary'}
+  wanted = {
+      'docs/evaluation.md': {'train', 'eval'},
+      'docs/flan2021.md': {'check', 'prepare', 'show', 'mixture'},
+  }.get(page, {'train', 'infer', 'eval', 'vocabulary'})
   assert wanted <= set(ran)
+  for block in _blocks(_page(root, page), 'python'):
+    if page == 'docs/evaluation.md':
+      _check_python(block, tmp_path)
+
+
+def _check_python(block: str, folder: pathlib.Path) -> None:
+  """Runs the page's code, whose figure is the one that the files have."""
+  done = subprocess.run(
+      [sys.executable, '-c', block], cwd=folder, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  results = json.loads(
+      (folder / 'runs/mini/evaluation/results.json').read_text()
+  )
+  rows = results['datasets']
+  # Right answers are what accuracy and exact match count.
+  mean = statistics.mean(row['headline_scores']['tuned'] for row in rows)
+  expected = f'{mean:.1f} over {len(rows)} datasets and groups'
+  assert done.stdout.strip() == expected
 
 
 def test_the_dataset_of_the_readme_works(root, tmp_path):

@@ -113,6 +113,20 @@ def test_gin_files_are_found(installed, tmp_path):
   assert 'mini' in printed
 
 
+def test_the_data_of_the_report_is_found(installed):
+  command, cwd, environment = installed
+  # What `flan-jax` itself runs with.
+  python = command[0] if len(command) > 1 else command[0].parent / 'python'
+  code = (
+      'from importlib import resources; from flan_jax.evaluation import'
+      ' published; print(len(published.load()) > 0, sorted(f.suffix for f in'
+      ' resources.files("flan_jax.evaluation.report").iterdir()'
+      ' if f.suffix in (".css", ".html", ".js")))'
+  )
+  printed = _run([python, '-c', code], cwd, **environment)
+  assert printed.strip() == "True ['.css', '.html', '.js']"
+
+
 def test_gin_config_is_not_hidden_by_our_folder(root):
   # From the root, `import gin` must be gin-config and never our gin/ folder.
   _run(

@@ -214,7 +214,43 @@ def answering(right_share):
   return answer
 
 
-def _validated(small, planned, rendering):
+# A model and what it started from, of which one row in ten and so on is right.
+_TUNED = {
+    'kind': 'tuned',
+    'checkpoint': 'runs/<small>',
+    'step': 1200,
+    'untuned': 'untuned',
+}
+_UNTUNED = {'kind': 'untuned', 'checkpoint': 'runs/<small>', 'step': 0}
+ONE_MODEL = {'tuned': (_TUNED, 8), 'untuned': (_UNTUNED, 3)}
+# The second one is larger, and has learned from more clusters.
+SEVERAL_MODELS = {
+    'small': (
+        {
+            **_TUNED,
+            'untuned': 'small untuned',
+            'mixture': 'some',
+            'training_clusters': ['sentiment'],
+            'parameters': 1_100_000,
+        },
+        6,
+    ),
+    'large <b>one</b>': (
+        {
+            **_TUNED,
+            'untuned': 'large untuned',
+            'mixture': 'many',
+            'training_clusters': ['copying', 'sentiment'],
+            'parameters': 80_000_000,
+        },
+        9,
+    ),
+    'small untuned': (_UNTUNED, 3),
+    'large untuned': (_UNTUNED, 2),
+}
+
+
+def _validated(small, planned, rendering, models):
   """Validation rows, and answers of which 'wrapped' and 'repeat' are best."""
   items = plan.of_several_templates(planned)
   rows = dataclasses.replace(rendering, split='validation')
@@ -228,11 +264,14 @@ def _validated(small, planned, rendering):
     progress(len(examples))
     return said
 
-  answers = {
-      'tuned': protocol.answer(work, favourite, _ignore),
-      'untuned': protocol.answer(work, answering(3), _ignore),
+  return work, {
+      name: protocol.answer(
+          work,
+          favourite if facts['kind'] == 'tuned' else answering(right),
+          _ignore,
+      )
+      for name, (facts, right) in models.items()
   }
-  return work, answers
 
 
 @pytest.fixture
@@ -241,19 +280,40 @@ def evaluated(small):
   return evaluate(small)
 
 
-def evaluate(small, **settings):
-  """Evaluates the small datasets with two stand-ins for models."""
+@pytest.fixture
+def evaluated_several(small):
+  """Two models, k-shot and a baseline beside zero-shot, and a paper."""
+  return evaluate(
+      small,
+      SEVERAL_MODELS,
+      [{
+          'dataset': 'pick',
+          'metric': 'accuracy',
+          'score': 61.5,
+          'model': 'Large & Co',
+          'paper': 'arXiv 1',
+          'table': 'Table 2',
+          'template': 'best',
+          'quoted_by': 'somebody',
+      }],
+      shots=(0, 2),
+      baselines=('no_template',),
+  )
+
+
+def evaluate(small, models=ONE_MODEL, published=(), **settings):
+  """Evaluates the small datasets with stand-ins for models."""
   evaluated_tasks, _ = plan.settings(small.tasks, **settings)
   planned = plan.all_items(evaluated_tasks, small.trained)
   rendering = protocol.Rendering(split='test', limit=20, seed=1)
   work = protocol.read(planned, small.store, rendering)
   answers = {
-      'tuned': protocol.answer(work, answering(8), _ignore),
-      'untuned': protocol.answer(work, answering(3), _ignore),
-      'majority': protocol.majority_answers(work),
-      'random': protocol.random_answers(work, rendering.seed),
+      name: protocol.answer(work, answering(right), _ignore)
+      for name, (_, right) in models.items()
   }
-  validation, validated = _validated(small, planned, rendering)
+  answers['majority'] = protocol.majority_answers(work)
+  answers['random'] = protocol.random_answers(work, rendering.seed)
+  validation, validated = _validated(small, planned, rendering, models)
   results = results_lib.assemble(
       protocol.score(
           work,
@@ -262,17 +322,7 @@ def evaluate(small, **settings):
           protocol.validate(validation, validated),
       ),
       systems={
-          'tuned': {
-              'kind': 'tuned',
-              'checkpoint': 'runs/<small>',
-              'step': 1200,
-              'untuned': 'untuned',
-          },
-          'untuned': {
-              'kind': 'untuned',
-              'checkpoint': 'runs/<small>',
-              'step': 0,
-          },
+          **{name: facts for name, (facts, _) in models.items()},
           'majority': {'kind': 'majority'},
           'random': {'kind': 'random'},
       },
@@ -283,6 +333,7 @@ def evaluate(small, **settings):
       best_template_examples=20,
       rendering=rendering,
       normalisation='sum',
+      published=published,
   )
   return types.SimpleNamespace(
       work=work,
@@ -291,9 +342,3 @@ def evaluate(small, **settings):
       validation=validation,
       validated=validated,
   )
-
-
-@pytest.fixture
-def evaluate_small(small):
-  """Evaluates the small datasets under settings of the test's own."""
-  return lambda **settings: evaluate(small, **settings)

@@ -38,6 +38,14 @@ document.getElementById('frame').onload = () => {
       e.getBoundingClientRect().right > page.documentElement.clientWidth + 1 &&
       !e.closest('.skip, pre, .table > *')).map(
         (e) => e.tagName + '.' + e.className),
+    dots: all('svg circle.dot').length,
+    lines: all('svg line.span').filter((e) => !e.closest('[id^=templates]'))
+      .length,
+    models: all('#model option').map((e) => e.value),
+    canChoose: seen(page.getElementById('model')),
+    outside: all('.table').filter((e) =>
+      e.getBoundingClientRect().right >
+        page.documentElement.clientWidth).length,
     rects: all('svg rect').filter((e) => e.getBBox().width > 0).length,
     cards: cards(),
     right: all('#cards li.right').length,
@@ -53,6 +61,14 @@ document.getElementById('frame').onload = () => {
     card.classList.contains('right'),
     card.querySelectorAll('dd')[2].textContent.includes('✗')]);
   found.hash = document.getElementById('frame').contentWindow.location.hash;
+  if (found.canChoose) {
+    const model = page.getElementById('model');
+    model.value = found.models.at(-1);
+    model.dispatchEvent(new Event('change'));
+    page.querySelector('[data-verdict="right"]').click();
+    found.ofLast = {cards: cards(), right: all('#cards li.right').length,
+      count: page.getElementById('count').textContent};
+  }
   page.querySelector('[data-verdict="all"]').click();
   page.getElementById('more').click();
   found.afterMore = {cards: cards(), right: all('#cards li.right').length};
@@ -69,10 +85,14 @@ document.getElementById('frame').onload = () => {
 """
 
 
+def _write(found, folder) -> pathlib.Path:
+  lines = protocol.lines(found.work, found.answers)
+  return results_lib.write(folder, found.results, lines)
+
+
 @pytest.fixture
 def report(evaluated, tmp_path) -> pathlib.Path:
-  lines = protocol.lines(evaluated.work, evaluated.answers)
-  return results_lib.write(tmp_path / 'eval', evaluated.results, lines)
+  return _write(evaluated, tmp_path / 'eval')
 
 
 class _Server:
@@ -167,9 +187,96 @@ def test_in_a_browser(report, evaluated, tmp_path, width):
   assert found['afterMore']['cards'] == 20
   assert found['afterMore']['right'] > 0
   assert found['labels'] == 0
+  # One dot a template and system, where a dataset has several of a group.
+  assert found['dots'] == 2 * sum(
+      row['templates']
+      for row in evaluated.results['datasets']
+      if row['templates'] > 1
+  )
+  assert not found['canChoose'] and not found['outside']
   # What models and rows say stays text.
   assert found['images'] == 0
   assert '<b>bold</b> & "quoted" </script>' in found['text']
+
+
+@pytest.mark.parametrize('width', [390, 1100])
+def test_several_models_in_a_browser(evaluated_several, tmp_path, width):
+  results = evaluated_several.results
+  report = _write(evaluated_several, tmp_path / 'eval')
+  found, asked = _browse(report, tmp_path, width, '')
+  assert asked == ['/report.html']
+  assert found['scrolled'] <= found['width'] and not found['wide']
+  assert not found['outside'] and not found['images']
+  # Each model and its untuned one; guesses are in the tables.
+  models = [name for name in results['systems'] if name not in _GUESSES]
+  assert len(models) == 4
+  assert found['rects'] == sum(
+      row['scores'][name] > 0 for row in results['clusters'] for name in models
+  )
+  # By clusters and by size, for each group a line of two points.
+  groups = len(results['headline'])
+  assert groups == 3
+  templates = sum(
+      row['templates'] for row in results['datasets'] if row['templates'] > 1
+  )
+  # Models of two sizes share no line over clusters, nor the other way round.
+  assert found['dots'] == 4 * templates + 2 * 2 * groups
+  assert found['canChoose'] and found['models'] == ['small', 'large <b>one</b>']
+  # Judged by the last model, whose answers are another's.
+  shown = json.loads(_read(report).data)['samples']
+  right = [line['answers']['large <b>one</b>']['right'] for line in shown]
+  other = [line['answers']['small']['right'] for line in shown]
+  assert right.count(True) != other.count(True)
+  assert found['ofLast']['right'] == found['ofLast']['cards'] > 0
+  assert f'of {right.count(True)} predictions' in found['ofLast']['count']
+  assert all(not line['setting'] for line in shown)
+
+
+_GUESSES = ('majority', 'random')
+
+
+def test_models_of_one_size_share_a_line(evaluated_several, tmp_path):
+  results = evaluated_several.results
+  for name in ('small', 'large <b>one</b>'):
+    results['systems'][name] = {
+        **results['systems'][name],
+        'parameters': 5_000_000,
+    }
+  page_text = _write(evaluated_several, tmp_path / 'eval').read_text()
+  # Over clusters there is something to see, over sizes there is not.
+  assert 'id="clusters-figure-seen"' in page_text
+  assert 'id="size-figure-seen"' not in page_text
+  figure = page_text.split('id="clusters-figure-seen"')[1].split('</figure>')[0]
+  assert figure.count('class="span') == 1 and figure.count('<circle') == 2
+  means = results['headline']['seen']['all']['scores']
+  for name in ('small', 'large <b>one</b>'):
+    assert f'>{means[name]:.1f}</text>' in figure
+
+
+def test_settings_and_papers_have_tables(evaluated_several, tmp_path):
+  results = evaluated_several.results
+  text = _write(evaluated_several, tmp_path / 'eval').read_text()
+  settings = text.split('id="settings-title"')[1].split('</section>')[0]
+  for setting, title in (('', 'zero-shot'), ('2_shot', '2-shot')):
+    found = results['settings'][setting] if setting else results
+    mean = found['headline']['seen']['all']['scores']['small']
+    row = settings.split(f'>{title}<')[-1].split('</tr>')[0]
+    assert f'>{mean:.1f}<' in row
+  assert 'no template' in settings and 'dataset name only' not in settings
+  papers = text.split('id="published-title"')[1].split('</section>')[0]
+  assert 'Large &amp; Co, arXiv 1, Table 2, quoted by somebody' in papers
+  assert 'they were not measured here' in papers
+  assert '61.5' in papers
+  (row,) = results['published']
+  # 9 of 10 row numbers, so all six rows; and for the small model as well.
+  assert row['group'] == 'held_out_dataset'
+  assert row['ours']['large <b>one</b>'] == {'mean': 100.0, 'best': 100.0}
+
+
+def test_nothing_is_said_of_what_there_is_not(report):
+  text = report.read_text()
+  for name in ('settings-title', 'published-title', 'scaling-title'):
+    assert name not in text
 
 
 def test_a_view_can_be_shared(report, tmp_path):
@@ -218,11 +325,24 @@ class _Reader(html.parser.HTMLParser):
       self.data += data
 
 
+def _read(report) -> _Reader:
+  reader = _Reader()
+  reader.feed(report.read_text(encoding='utf-8'))
+  reader.close()
+  return reader
+
+
+def test_several_models_are_well_formed(evaluated_several, tmp_path):
+  report = _write(evaluated_several, tmp_path / 'eval')
+  reader = _read(report)
+  assert len(reader.ids) == len(set(reader.ids))
+  text = report.read_text(encoding='utf-8')
+  assert '<b>one' not in text and not re.search(r'https?://', text)
+
+
 def test_the_page_is_well_formed_and_asks_for_nothing(report, evaluated):
   text = report.read_text(encoding='utf-8')
-  reader = _Reader()
-  reader.feed(text)
-  reader.close()
+  reader = _read(report)
   # By cluster three, and one by template: only echo has two in a group.
   assert reader.tags.count('svg') == 4
   assert len(reader.ids) == len(set(reader.ids))
