@@ -1,12 +1,13 @@
 """A command that predicts: what it is to do, what is there of it, the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import sys
 import time
-from typing import Any, TYPE_CHECKING
+from typing import Any, cast, TYPE_CHECKING, TypeVar
 
 from flan_jax import configuration
 from flan_jax import errors
@@ -23,6 +24,8 @@ from flan_jax.inference import writer
 
 if TYPE_CHECKING:
   from flan_jax.inference import predictor as predictor_lib
+
+T = TypeVar('T')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,53 +171,33 @@ def open_work(run: Run, session: hosts.Session) -> 'Work':
     UserError: Files are there that were made otherwise; or no checkpoint can
       be read.
   """
-  from flan_jax.checkpoints import native
-
   shares = run.shares()
-  faults: dict[pathlib.Path, str] = {}
-  for checkpoint in run.checkpoints:
+  seen: dict[pathlib.Path, list[int | None]] = {}
+
+  def load(checkpoint: pathlib.Path) -> 'predictor_lib.Predictor | None':
     output = run.output(checkpoint)
     # A file that was begun with an earlier checkpoint is no mistake where this
-    # one turns out to be broken.
-    there, mistake = None, None
+    # one turns out to be broken: so that is found out first.
+    mistake = None
     try:
-      there = session.together(lambda: _there(run, shares, output))  # noqa: B023
+      there = session.together(lambda: _there(run, shares, output))
+      # The first host is the one that writes.
+      seen[checkpoint] = hosts.gather(there)[0]
+      if not any(_left(shares, seen[checkpoint])):
+        return None
     except errors.UserError as error:
       if len(run.checkpoints) == 1:
         raise
       mistake = error
-    if there is not None:
-      there = hosts.gather(there)[0]  # The first host is the one that writes.
-      if not any(_left(shares, there)):
-        return Work(run, output, shares, there, None)
-    quiet = failures.Quiet()
-    quiet.begin()
-    predictor, why = session.together(
-        lambda: native.attempted(
-            checkpoint,  # noqa: B023
-            lambda: run.predictor(checkpoint),  # noqa: B023
-        )
-    )
-    if why is not None:
-      quiet.stay()
-      faults[checkpoint] = why
-      continue
-    quiet.end()
+    predictor = session.together(lambda: run.predictor(checkpoint))
     if mistake is not None:
       raise mistake
-    if session.first:
-      for broken, reason in faults.items():
-        _say(
-            f'warning: {broken} cannot be read ({reason}); {checkpoint.name} is'
-            ' used'
-        )
-    assert there is not None
-    return Work(run, output, shares, there, predictor)
-  raise errors.UserError(
-      f'{run.settings.checkpoint_path}: cannot be read ('
-      + '; '.join(f'{path.name}: {why}' for path, why in faults.items())
-      + '); name another checkpoint'
+    return predictor
+
+  checkpoint, predictor = newest(
+      run.checkpoints, load, _say if session.first else lambda line: None
   )
+  return Work(run, run.output(checkpoint), shares, seen[checkpoint], predictor)
 
 
 def _there(
@@ -347,6 +330,53 @@ class Work:
       self, path: pathlib.Path, session: hosts.Session
   ) -> writer.Contents:
     return writer.contents(path) if session.first else writer.Contents()
+
+
+def newest(
+    candidates: Sequence[pathlib.Path],
+    load: Callable[[pathlib.Path], T],
+    say: Callable[[str], None],
+) -> tuple[pathlib.Path, T]:
+  """Returns the first checkpoint that can be read, and what it holds.
+
+  Args:
+    candidates: Checkpoints, the newest first.
+    load: Reads one.
+    say: Takes a line about each checkpoint that is passed over.
+
+  Raises:
+    UserError: None can be read.
+  """
+  from flan_jax.checkpoints import native
+
+  faults: dict[str, str] = {}
+  for checkpoint in candidates:
+    quiet = failures.Quiet()
+    quiet.begin()
+    found, why = native.attempted(
+        checkpoint, functools.partial(load, checkpoint)
+    )
+    if why is not None:
+      quiet.stay()
+      faults[checkpoint.name] = why
+      continue
+    quiet.end()
+    for name, reason in faults.items():
+      say(
+          f'warning: {checkpoint.parent / name} cannot be read ({reason});'
+          f' {checkpoint.name} is used'
+      )
+    return checkpoint, cast(T, found)
+  if len(candidates) == 1:
+    (why,) = faults.values()
+    raise errors.UserError(
+        f'{candidates[0]}: cannot be read ({why}); name another checkpoint'
+    )
+  raise errors.UserError(
+      f'{candidates[0].parent}: no checkpoint can be read ('
+      + '; '.join(f'{name}: {why}' for name, why in faults.items())
+      + ')'
+  )
 
 
 def checkpoints(

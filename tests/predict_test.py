@@ -416,7 +416,7 @@ def test_the_checkpoint_before_a_broken_one_is_used(infer, run, tmp_path):
   flags = (*flags, '--overwrite')
   code, _, err = infer('colours', *flags, checkpoint=broken / 'checkpoint_5')
   assert code == 2 and err.count('\n') == 1
-  assert 'cannot be read (checkpoint_5: params: ' in err
+  assert 'checkpoint_5: cannot be read (params: ' in err
   assert path.read_bytes() == whole
 
 
