@@ -13,7 +13,6 @@ from flan_jax.models import causal
 from flan_jax.models import config as config_lib
 from flan_jax.models import family
 from flan_jax.models import interface
-from flan_jax.models import losses
 from flan_jax.models import transformer
 import jax
 import jax.numpy as jnp
@@ -161,7 +160,7 @@ class DecoderOnly(family.Family):
           jnp.arange(tokens_BxT.shape[1], dtype=jnp.int32), tokens_BxT.shape
       )
     first_BxT = places_BxT == 0
-    logits_BxTxV, _ = self._apply(
+    x_BxTxE, _ = self._apply(
         params,
         tokens_BxT,
         # A segment of their own: nothing sees the first places.
@@ -169,14 +168,19 @@ class DecoderOnly(family.Family):
         context=attention.KeyValue(context.key, context.value),
         context_BxS=context.mask_BxS,
         positions_BxT=_lengths(context)[:, None] + places_BxT - 1,
+        head=False,
     )
     assert context.logits_BxV is not None
-    scores_BxT = jnp.where(
-        first_BxT,
-        losses.log_probabilities(context.logits_BxV[:, None], targets_BxT),
-        losses.log_probabilities(logits_BxTxV, targets_BxT),
+    log_z_B = jax.nn.logsumexp(context.logits_BxV, axis=-1)
+    # Few numbers of each row, so that a gather is cheap.
+    first_scores_BxT = (
+        jnp.take_along_axis(context.logits_BxV, targets_BxT, axis=1)
+        - log_z_B[:, None]
     )
-    return jnp.where(own_BxT != 0, scores_BxT, 0.0)
+    scores_BxT = self._log_probabilities(
+        params, x_BxTxE, targets_BxT, (own_BxT != 0) & ~first_BxT
+    )
+    return jnp.where(first_BxT & (own_BxT != 0), first_scores_BxT, scores_BxT)
 
   def _init_arguments(self, ones_Bx1: jax.Array) -> tuple[Any, ...]:
     return ones_Bx1, transformer.Segments(ones_Bx1, ones_Bx1)

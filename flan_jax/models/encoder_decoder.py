@@ -10,7 +10,6 @@ from flan_jax.models import attention
 from flan_jax.models import config as config_lib
 from flan_jax.models import family
 from flan_jax.models import interface
-from flan_jax.models import losses
 from flan_jax.models import transformer
 import jax
 import jax.numpy as jnp
@@ -128,7 +127,7 @@ class EncoderDecoder(family.Family):
     own_BxT = family.segments(
         batch, 'decoder_segment_ids', 'decoder_target_tokens'
     )
-    logits_BxTxV, _ = self._apply(
+    x_BxTxE, _ = self._apply(
         params,
         batch['decoder_input_tokens'],
         transformer.Segments(own_BxT, own_BxT),
@@ -136,10 +135,10 @@ class EncoderDecoder(family.Family):
             jnp.ones_like(own_BxT), context.mask_BxS.astype(jnp.int32)
         ),
         cross=attention.KeyValue(context.key, context.value),
+        head=False,
         method='decode',
     )
-    scores_BxT = losses.log_probabilities(logits_BxTxV, targets_BxT)
-    return jnp.where(own_BxT != 0, scores_BxT, 0.0)
+    return self._log_probabilities(params, x_BxTxE, targets_BxT, own_BxT != 0)
 
   def _init_arguments(self, ones_Bx1: jax.Array) -> tuple[Any, ...]:
     return (ones_Bx1,) * 4

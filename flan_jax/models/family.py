@@ -123,11 +123,9 @@ class Family(abc.ABC):
     weights_BxT = batch.get('decoder_loss_weights')
     if weights_BxT is None:
       weights_BxT = targets_BxT != 0
-    x_BxTxE = self._read(params, batch, dropout_rng, False)
-    if self.config.logits_via_embedding:
-      x_BxTxE, kernel_ExV = layers.tied_head(x_BxTxE, _table(params))
-    else:
-      kernel_ExV = params['decoder']['logits_dense']['kernel']
+    x_BxTxE, kernel_ExV = self._head(
+        params, self._read(params, batch, dropout_rng, False)
+    )
     return losses.head_loss_sums(
         x_BxTxE,
         kernel_ExV,
@@ -136,6 +134,27 @@ class Family(abc.ABC):
         z_loss=z_loss,
         label_smoothing=label_smoothing,
         chunks=self.config.loss_chunks,
+    )
+
+  def _head(
+      self, params: interface.Params, x_BxTxE: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Returns what to multiply for logits: `x`, maybe scaled, and a kernel."""
+    if self.config.logits_via_embedding:
+      return layers.tied_head(x_BxTxE, _table(params))
+    return x_BxTxE, params['decoder']['logits_dense']['kernel']
+
+  def _log_probabilities(
+      self,
+      params: interface.Params,
+      x_BxTxE: jax.Array,
+      targets_BxT: jax.Array,
+      wanted_BxT: jax.Array,
+  ) -> jax.Array:
+    """Returns log p of wanted targets, float32 [B, T], and 0 elsewhere."""
+    x_BxTxE, kernel_ExV = self._head(params, x_BxTxE)
+    return losses.head_log_probabilities(
+        x_BxTxE, kernel_ExV, targets_BxT, wanted_BxT
     )
 
   def init_cache(self, batch: int, max_length: int) -> interface.Cache:
