@@ -40,7 +40,6 @@ class Generator:
       *,
       runner: running.Runner,
       lengths: dict[str, int],
-      batch_size: int,
   ):
     """Compiles nothing yet.
 
@@ -49,13 +48,11 @@ class Generator:
       vocabulary: What it was trained with.
       runner: The devices.
       lengths: The most tokens of 'inputs' and of 'targets'.
-      batch_size: Examples a batch; a number that the mesh divides.
     """
     self._model = model
     self._vocabulary = vocabulary
     self._runner = runner
     self._lengths = dict(lengths)
-    self._batch_size = batch_size
     self._compiled = functools.partial(
         jax.jit, static_argnames=('max_length',)
     )(self._greedy)
@@ -79,21 +76,22 @@ class Generator:
     """
     del keys  # Nothing is random yet.
     max_length = decoding.max_length or self._lengths['targets']
-    batches = batching.plan(
+    batches = self._runner.planner.plan(
+        'generate',
         [(len(ids),) for ids in inputs],
-        [self._lengths['inputs']],
-        self._batch_size,
+        [batching.ladder(self._lengths['inputs'])],
+        max_length,
     )
 
     def launch(batch: batching.Batch):
-      self._runner.note('generate', self._batch_size, batch.shape)
+      self._runner.note('generate', batch.rows, batch.shape)
       tokens_BxS = batching.pad(
           [inputs[i] for i in batch.indices],
-          self._batch_size,
+          batch.rows,
           batch.shape[0],
           self._vocabulary.pad_id,
       )
-      active_B = np.arange(self._batch_size) < len(batch.indices)
+      active_B = np.arange(batch.rows) < len(batch.indices)
       device = self._runner.put({'tokens': tokens_BxS, 'active': active_B})
       return self._compiled(
           params, device['tokens'], device['active'], max_length=max_length

@@ -1,17 +1,31 @@
 """From examples to predictions: batches, devices, and back to the order given.
 
-`Predictor` is what predicting, evaluating and serving share.
+`Predictor` is what predicting, evaluating and serving share, and a class for
+notebooks:
+
+    from flan_jax.inference import predictor
+
+    model = predictor.Predictor.from_checkpoint('runs/mini')
+    model.generate(['Translate to French: good morning'])[0].text
+    model.rank(['Is snow cold?'], ['yes', 'no'])[0].option_scores
+    model.score(['Is snow cold?'], ['yes'])
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
-from typing import Any
+import os
+from typing import Any, get_args
 
+from flan_jax import configuration
+from flan_jax import errors
+from flan_jax import partitioning
 from flan_jax import vocabularies
+from flan_jax.checkpoints import native
 from flan_jax.data import examples as examples_lib
-from flan_jax.inference import batching
 from flan_jax.inference import generating
+from flan_jax.inference import ranker
 from flan_jax.inference import ranking
+from flan_jax.inference import reading
 from flan_jax.inference import running
 from flan_jax.inference import settings
 from flan_jax.models import interface
@@ -20,9 +34,8 @@ import numpy as np
 
 Progress = Callable[[int], Any]
 
-# A row of options is at least this long, however short the task's targets are:
-# most examples then need one row.
-_SHORTEST_OPTION_ROW = 64
+# What `from_checkpoint` takes where nothing is said.
+_BATCH_TOKENS = 8192
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,18 +43,23 @@ class Prediction:
   """What the model says to one example.
 
   Attributes:
-    text: The predicted option, or the generated text.
-    score: The sum of log-probabilities of `text`, EOS included; under
-      normalisation 'mean', of an option, that sum divided by its tokens.
+    text: The predicted option, or the generated text; '' where no option has a
+      score.
+    score: The log-likelihood of `text`, EOS included; of an option, as the
+      normalisation has it. None if it is no finite number.
     option_scores: The same for each option, in their order; None for
       generation.
-    option_index: The place of `text` among the options; None for generation.
+    option_index: The place of `text` among the options; None for generation,
+      and where no option has a score.
+    cut_tokens: How many tokens of the inputs the model did not read, their
+      last ones.
   """
 
   text: str
-  score: float
-  option_scores: tuple[float, ...] | None = None
+  score: float | None
+  option_scores: tuple[float | None, ...] | None = None
   option_index: int | None = None
+  cut_tokens: int = 0
 
 
 def ranks(example: examples_lib.Example) -> bool:
@@ -56,8 +74,9 @@ def ranks(example: examples_lib.Example) -> bool:
 class Predictor:
   """Runs a model over examples, in batches of few shapes, on a mesh.
 
-  The same examples give the same predictions in any order of calls. On several
-  hosts, each host passes the same examples and gets all predictions.
+  The same examples give the same predictions in any order of calls, up to
+  rounding. On several hosts, each host passes the same examples and gets all
+  predictions.
   """
 
   def __init__(
@@ -68,9 +87,13 @@ class Predictor:
       *,
       mesh: jax.sharding.Mesh,
       lengths: dict[str, int],
-      batch_size: int,
-      normalisation: ranking.Normalisation = 'sum',
+      batch_size: int | None = None,
+      batch_tokens: int | None = None,
+      normalisation: settings.Normalisation = 'sum',
+      pmi_premise: str = 'Answer:',
+      too_long: settings.TooLong = 'cut',
       decoding: settings.Decoding | None = None,
+      most_shapes: int = 12,
   ):
     """Compiles nothing yet.
 
@@ -79,43 +102,133 @@ class Predictor:
       params: Its parameters; they stay where they are.
       vocabulary: What it was trained with.
       mesh: Where to run.
-      lengths: The most tokens of 'inputs' and of 'targets'. Longer inputs and
-        options are cut, with EOS kept.
-      batch_size: Examples a batch, rounded up to what the mesh divides.
-      normalisation: How options of different lengths compare; see
-        `ranking.option_scores`.
+      lengths: The most tokens of 'inputs' and of 'targets', EOS included.
+      batch_size: Examples a batch, rounded up to what the mesh divides; or
+      batch_tokens: Tokens a batch, padding and what is to be written included:
+        what there is memory for.
+      normalisation: How options compare. 'sum': by log-likelihood. 'mean': by
+        that over the number of tokens, EOS included, which takes away the
+        advantage of short options. 'pmi': by the log-likelihood under the
+        inputs less that under `pmi_premise`, which takes away the advantage of
+        options that are likely anyway (arXiv 2104.08315, equation 2).
+      pmi_premise: For 'pmi', what says no more than that an answer follows.
+      too_long: What becomes of inputs and options of too many tokens: 'cut'
+        takes their last ones away, with EOS kept, and 'refuse' raises.
       decoding: How answers are written where a call does not say; greedy by
         default.
+      most_shapes: The most compilations, of ranking and writing together.
+
+    Raises:
+      UserError: A setting is wrong.
     """
-    self.params = params
-    self.cut_inputs = 0
-    self._runner = running.Runner(mesh)
-    self.batch_size = self._runner.rows(batch_size)
+    configuration.one_of(
+        'normalisation', normalisation, get_args(settings.Normalisation)
+    )
+    configuration.one_of('too_long', too_long, get_args(settings.TooLong))
+    configuration.text('pmi_premise', pmi_premise)
+    configuration.whole_number('most_shapes', most_shapes, 2)
+    _check_batch(batch_size, batch_tokens, lengths, mesh)
+    self._reader = reading.Reader(vocabulary, lengths, too_long)
+    self._params = params
+    self._runner = running.Runner(
+        mesh,
+        batch_size=batch_size,
+        batch_tokens=batch_tokens,
+        most=most_shapes,
+    )
     self._vocabulary = vocabulary
     self._decoding = decoding or settings.Decoding()
-    self._lengths = dict(lengths)
     self._normalisation = normalisation
-    self._option_row = max(lengths['targets'], _SHORTEST_OPTION_ROW)
-
+    self._premise = self._reader.tokens(
+        [pmi_premise], 'inputs', ['pmi_premise']
+    )[0][0]
+    # What options are worth under the premise, under these parameters.
+    self._unconditional: dict[tuple[int, ...], float] = {}
     self._generator = generating.Generator(
-        model,
-        vocabulary,
-        runner=self._runner,
-        lengths=lengths,
-        batch_size=self.batch_size,
+        model, vocabulary, runner=self._runner, lengths=lengths
     )
-    self._encode = jax.jit(model.encode)
-    self._score = jax.jit(model.score)
+    self._ranker = ranker.Ranker(
+        model, vocabulary, runner=self._runner, lengths=lengths
+    )
+
+  @classmethod
+  def from_checkpoint(
+      cls,
+      path: str | os.PathLike[str],
+      *,
+      mesh: jax.sharding.Mesh | None = None,
+      use_ema: bool = False,
+      lengths: dict[str, int] | None = None,
+      **more: Any,
+  ) -> 'Predictor':
+    """Returns the predictor of a run, ready to be asked.
+
+    Args:
+      path: A MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_<step>.
+      mesh: Where to run; by default on all devices, which share the batch.
+      use_ema: Whether to take the moving average of the parameters.
+      lengths: The most tokens of 'inputs' and 'targets'; by default the run's.
+      **more: See `Predictor`. By default batches are of 8,192 tokens, or of as
+        many as one example may have.
+
+    Raises:
+      UserError: There is no such checkpoint, or a setting is wrong.
+    """
+    mesh = mesh or partitioning.make_mesh()
+    loaded = native.load_model(path, mesh=mesh, use_ema=use_ema)
+    lengths = lengths or loaded.lengths
+    if 'batch_size' not in more and 'batch_tokens' not in more:
+      more['batch_tokens'] = max(_BATCH_TOKENS, _least_tokens(lengths, mesh))
+    return cls(
+        loaded.model,
+        loaded.params,
+        loaded.vocabulary,
+        mesh=mesh,
+        lengths=lengths,
+        **more,
+    )
+
+  @property
+  def params(self) -> Any:
+    """The parameters; others of the same model may be put in their place."""
+    return self._params
+
+  @params.setter
+  def params(self, params: Any) -> None:
+    self._params = params
+    self._unconditional.clear()
+
+  @property
+  def remarks(self) -> reading.Remarks:
+    """What was odd about the examples so far."""
+    return self._reader.remarks
+
+  @property
+  def cut_inputs(self) -> int:
+    """How many inputs were too long and lost their end."""
+    return self.remarks.cut_inputs
+
+  @cut_inputs.setter
+  def cut_inputs(self, count: int) -> None:
+    self.remarks.cut_inputs = count
 
   @property
   def shapes(self) -> set[tuple[str, tuple[int, ...]]]:
-    """What was compiled so far: names with padded lengths."""
+    """What was compiled so far: names with rows and padded lengths."""
     return self._runner.shapes
 
   @property
   def tokens(self) -> running.Tokens:
-    """Tokens that were read and written so far."""
+    """How many tokens the model has read and written so far."""
     return self._runner.tokens
+
+  def compilations(self) -> str:
+    """Says how many compilations there were and how long they took."""
+    count = len(self.shapes)
+    return (
+        f'{count} compilation{"s" * (count != 1)},'
+        f' {self._runner.compile_seconds:.1f} s'
+    )
 
   def predict(
       self,
@@ -135,130 +248,188 @@ class Predictor:
     Returns:
       Predictions in the order of `examples`.
     """
-    by_rank = [
+    ranked = [
         evaluation != 'generate' and ranks(example) for example in examples
     ]
-    predictions: list[Prediction | None] = [None] * len(examples)
-    for method, wanted in ((self.rank, True), (self.generate, False)):
-      places = [i for i, ranked in enumerate(by_rank) if ranked == wanted]
-      found = method([examples[i] for i in places], progress)
-      for i, prediction in zip(places, found, strict=True):
-        predictions[i] = prediction
-    return [prediction for prediction in predictions if prediction is not None]
+    asked: dict[bool, list[examples_lib.Example]] = {True: [], False: []}
+    for example, by_rank in zip(examples, ranked, strict=True):
+      asked[by_rank].append(example)
+    found = {
+        True: iter(self.rank(asked[True], progress=progress)),
+        False: iter(self.generate(asked[False], progress=progress)),
+    }
+    return [next(found[by_rank]) for by_rank in ranked]
 
   def generate(
       self,
-      examples: Sequence[examples_lib.Example],
+      examples: Sequence[examples_lib.Example] | Sequence[str],
       progress: Progress | None = None,
       decoding: settings.Decoding | None = None,
   ) -> list[Prediction]:
-    """Writes an answer to each example."""
+    """Writes an answer to each example, or text.
+
+    Args:
+      examples: What to answer.
+      progress: Called with the number of examples of each finished batch.
+      decoding: How to write; by default as the predictor was made.
+
+    Raises:
+      UserError: Inputs are too long, and are not to be cut.
+    """
+    examples = reading.examples_of(examples)
+    inputs, cut = self._reader.inputs(examples)
     generated = self._generator.generate(
         self.params,
-        self._inputs(examples),
+        inputs,
         decoding or self._decoding,
         [f'{example.task} {example.row_id}' for example in examples],
         progress,
     )
-    return [
-        Prediction(self._vocabulary.decode(each.tokens), each.score)
-        for each in generated
-    ]
+    predictions = []
+    for example, each, tokens in zip(examples, generated, cut, strict=True):
+      text = self._vocabulary.decode(each.tokens)
+      score = _finite(each.score)
+      if score is None:
+        self.remarks.not_numbers.append(reading.name_of(example))
+      predictions.append(Prediction(text, score, cut_tokens=tokens))
+    return predictions
 
   def rank(
       self,
-      examples: Sequence[examples_lib.Example],
+      examples: Sequence[examples_lib.Example] | Sequence[str],
+      options: Sequence[str] | Sequence[Sequence[str]] | None = None,
+      *,
       progress: Progress | None = None,
   ) -> list[Prediction]:
-    """Chooses the likeliest option of each example; the first one of equals.
+    """Chooses the best option of each example, or text; the first of equals.
+
+    Args:
+      examples: What to answer.
+      options: The options of all of them, or those of each; by default the
+        examples' own.
+      progress: Called with the number of examples of each finished batch.
 
     Raises:
-      ValueError: An example has no options.
+      UserError: There are no options; options that were given here are equal,
+        or have no tokens; something is too long, and is not to be cut.
     """
-    inputs = self._inputs(examples)
-    options = self._options(examples)
-    batches = batching.plan(
-        [
-            (
-                len(ids),
-                ranking.width([len(o) for o in own], self._option_row),
-            )
-            for ids, own in zip(inputs, options, strict=True)
-        ],
-        [self._lengths['inputs'], self._option_row],
-        self.batch_size,
+    examples = reading.with_options(reading.examples_of(examples), options)
+    inputs, cut = self._reader.inputs(examples)
+    choices = self._reader.options(examples, given=options is not None)
+    scores = self._ranker.log_likelihoods(
+        self.params, inputs, choices, progress
     )
-    packed: dict[batching.Batch, ranking.Packed] = {}
-
-    def launch(batch: batching.Batch):
-      self._runner.note('encode', self.batch_size, batch.shape[:1])
-      self._runner.note('score', self.batch_size, batch.shape)
-      packed[batch] = ranking.pack(
-          [options[i] for i in batch.indices],
-          self.batch_size,
-          self._option_row,
-          batch.shape[1],
-      )
-      tokens_BxS = self._pad(inputs, batch.indices, batch.shape[0])
-      context = self._encode(
-          self.params, self._runner.put({'tokens': tokens_BxS})['tokens']
-      )
-      return [
-          self._score(self.params, context, self._runner.put(row))
-          for row in packed[batch].rows
+    if self._normalisation == 'mean':
+      scores = [
+          own / np.asarray([len(ids) for ids in ids_of])
+          for own, ids_of in zip(scores, choices, strict=True)
       ]
+    elif self._normalisation == 'pmi':
+      self._read_premise(choices)
+      scores = [
+          own - [self._unconditional[tuple(ids)] for ids in ids_of]
+          for own, ids_of in zip(scores, choices, strict=True)
+      ]
+    return [
+        self._ranked(example, own.tolist(), tokens)
+        for example, own, tokens in zip(examples, scores, cut, strict=True)
+    ]
 
-    predictions: dict[int, Prediction] = {}
-    for batch, log_probs in self._runner.run(batches, launch):
-      scores = ranking.option_scores(
-          packed.pop(batch), log_probs, self._normalisation
+  def score(
+      self,
+      inputs: Sequence[str],
+      targets: Sequence[str],
+      progress: Progress | None = None,
+  ) -> list[float]:
+    """Returns log p(target | inputs) of each pair, EOS included.
+
+    Natural logarithms, whatever the normalisation. Equal inputs are read once.
+
+    Args:
+      inputs: What the model reads.
+      targets: As many texts.
+      progress: Called with the number of different inputs of each finished
+        batch.
+
+    Raises:
+      UserError: There are more of the one than of the other, or something is
+        too long, and is not to be cut.
+    """
+    if len(inputs) != len(targets):
+      raise errors.UserError(
+          f'score: there are {len(inputs)} inputs and {len(targets)} targets;'
+          ' each needs the other'
       )
-      for i, own in zip(batch.indices, scores, strict=True):
-        best = int(np.argmax(own))
-        predictions[i] = Prediction(
-            text=(examples[i].options or ())[best],
-            score=float(own[best]),
-            option_scores=tuple(own.tolist()),
-            option_index=best,
-        )
-        self._runner.tokens.read += len(inputs[i]) + sum(map(len, options[i]))
-      if progress:
-        progress(len(batch.indices))
-    return [predictions[i] for i in range(len(examples))]
-
-  def _inputs(
-      self, examples: Sequence[examples_lib.Example]
-  ) -> list[list[int]]:
-    tokens, cut = batching.tokens_of(
-        self._vocabulary,
-        [example.inputs for example in examples],
-        self._lengths['inputs'],
+    pairs: dict[str, list[int]] = {}
+    for i, text in enumerate(inputs):
+      pairs.setdefault(text, []).append(i)
+    read, _ = self._reader.inputs(reading.examples_of(list(pairs)))
+    names = [f'targets {i + 1}' for i in range(len(targets))]
+    written, cut = self._reader.tokens(targets, 'targets', names)
+    self.remarks.cut_options += sum(map(bool, cut))
+    found = self._ranker.log_likelihoods(
+        self.params,
+        read,
+        [[written[i] for i in places] for places in pairs.values()],
+        progress,
     )
-    self.cut_inputs += cut
-    return tokens
+    scores = np.zeros(len(inputs))
+    for places, own in zip(pairs.values(), found, strict=True):
+      scores[places] = own
+    return scores.tolist()
 
-  def _options(
-      self, examples: Sequence[examples_lib.Example]
-  ) -> list[list[list[int]]]:
-    for example in examples:
-      if not example.options:
-        raise ValueError(
-            f'{example.task}: {example.row_id} has no options to rank'
-        )
-    tokens, _ = batching.tokens_of(
-        self._vocabulary,
-        [option for example in examples for option in example.options or ()],
-        self._lengths['targets'],
-    )
-    rest = iter(tokens)
-    return [[next(rest) for _ in example.options or ()] for example in examples]
+  def _ranked(
+      self, example: examples_lib.Example, scores: list[float], cut: int
+  ) -> Prediction:
+    """Returns the prediction, given the options' scores."""
+    finite = tuple(map(_finite, scores))
+    if None in finite:
+      self.remarks.not_numbers.append(reading.name_of(example))
+    place = ranking.best(scores)
+    if place is None:
+      return Prediction('', None, finite, cut_tokens=cut)
+    text = (example.options or ())[place]
+    return Prediction(text, finite[place], finite, place, cut)
 
-  def _pad(
-      self, inputs: list[list[int]], indices: Iterable[int], length: int
-  ) -> np.ndarray:
-    return batching.pad(
-        [inputs[i] for i in indices],
-        self.batch_size,
-        length,
-        self._vocabulary.pad_id,
+  def _read_premise(self, choices: Sequence[Sequence[Sequence[int]]]) -> None:
+    """Scores options under the premise that were not yet."""
+    new = [
+        ids
+        for ids in dict.fromkeys(tuple(ids) for own in choices for ids in own)
+        if ids not in self._unconditional
+    ]
+    scores = self._ranker.unconditional(self.params, self._premise, new)
+    self._unconditional.update(zip(new, scores.tolist(), strict=True))
+
+
+def _least_tokens(lengths: dict[str, int], mesh: jax.sharding.Mesh) -> int:
+  """Returns the tokens of a batch with one longest example on each device."""
+  return sum(lengths.values()) * partitioning.batch_divisor(mesh)
+
+
+def _check_batch(
+    batch_size: int | None,
+    batch_tokens: int | None,
+    lengths: dict[str, int],
+    mesh: jax.sharding.Mesh,
+) -> None:
+  """Raises a UserError unless the size of batches is given once, and fits."""
+  if (batch_size is None) == (batch_tokens is None):
+    raise errors.UserError(
+        'batch_tokens: give either it or batch_size, and not both'
     )
+  if batch_size is not None:
+    configuration.whole_number('batch_size', batch_size, 1)
+  else:
+    assert batch_tokens is not None
+    configuration.whole_number('batch_tokens', batch_tokens, 1)
+    least = _least_tokens(lengths, mesh)
+    if batch_tokens < least:
+      raise errors.UserError(
+          f'batch_tokens: must be at least {least:,}, which is one example of'
+          f' the longest on each device, not {batch_tokens:,}'
+      )
+
+
+def _finite(score: float) -> float | None:
+  return score if np.isfinite(score) else None

@@ -2,17 +2,26 @@
 
 The options lie in a decoder row as segments, each of which sees the whole input
 and nothing of its neighbours, so that the input is encoded once instead of once
-an option. Options that do not fit into one row go into further rows, and these
-use the same encoded input.
+an option. Options that do not fit into one row go into further rows, which use
+the same encoded input.
 """
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Literal
+from typing import Any
 
+from flan_jax.inference import batching
+from flan_jax.models import interface
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-Normalisation = Literal['sum', 'mean']
+_FEATURES = (
+    'decoder_input_tokens',
+    'decoder_target_tokens',
+    'decoder_segment_ids',
+    'decoder_positions',
+)
 
 
 def place(lengths: Sequence[int], row_length: int) -> list[list[int]]:
@@ -39,27 +48,42 @@ def place(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 
 
 def width(lengths: Sequence[int], row_length: int) -> int:
-  """Returns the tokens of the fullest row that `place` makes of `lengths`."""
-  return max(
-      sum(lengths[option] for option in row)
-      for row in place(lengths, row_length)
-  )
+  """Returns the tokens that the options of an example take.
+
+  Several rows count whole, side by side.
+  """
+  if sum(lengths) <= row_length:
+    return sum(lengths)
+  return len(place(lengths, row_length)) * row_length
+
+
+def rungs(row_length: int, longest: int) -> tuple[int, ...]:
+  """Returns the widths that batches may have.
+
+  Args:
+    row_length: The most tokens of one row.
+    longest: The largest width that `width` gave.
+  """
+  steps = list(batching.ladder(row_length, 8))
+  while steps[-1] < longest:
+    steps.append(2 * steps[-1])
+  return tuple(steps)
 
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-  """The options of a batch of B examples as K decoder batches of length T.
+  """The options of a batch of B examples as one decoder batch of width T.
 
   Attributes:
-    rows: K dicts of int32 [B, T]: decoder_input_tokens, decoder_target_tokens,
+    row: int32 [B, T]: decoder_input_tokens, decoder_target_tokens,
       decoder_segment_ids (0 is padding) and decoder_positions, as
-      `Model.score` takes them. All K go with one context.
-    places: For each example and option: its k and its segment id.
+      `log_probabilities` takes them.
+    segments: For each example the segment id of each option.
     lengths: For each example the number of tokens of each option.
   """
 
-  rows: list[dict[str, np.ndarray]]
-  places: list[list[tuple[int, int]]]
+  row: dict[str, np.ndarray]
+  segments: list[list[int]]
   lengths: list[list[int]]
 
 
@@ -76,73 +100,90 @@ def pack(
     batch: B, at least the number of examples; further rows are padding.
     row_length: The most tokens a row may hold, which decides where an option
       goes; the same for all batches of a run.
-    length: T, what rows are padded to; at least their `width`.
+    length: T, what rows are padded to; at least their `width`, and beyond
+      `row_length` a multiple of it: rows of one example side by side.
   """
   lengths = [[len(ids) for ids in example] for example in options]
-  layouts = [place(sizes, row_length) for sizes in lengths]
-  names = (
-      'decoder_input_tokens',
-      'decoder_target_tokens',
-      'decoder_segment_ids',
-      'decoder_positions',
-  )
-  rows = [
-      {name: np.zeros((batch, length), np.int32) for name in names}
-      for _ in range(max((len(layout) for layout in layouts), default=0))
-  ]
-  places: list[list[tuple[int, int]]] = []
-  for b, (example, layout) in enumerate(zip(options, layouts, strict=True)):
-    found = [(0, 0)] * len(example)
-    for k, members in enumerate(layout):
-      start = 0
-      for segment, option in enumerate(members, start=1):
+  row = {name: np.zeros((batch, length), np.int32) for name in _FEATURES}
+  segments: list[list[int]] = []
+  for b, example in enumerate(options):
+    own = [0] * len(example)
+    segment = 0
+    for k, members in enumerate(place(lengths[b], row_length)):
+      start = k * row_length
+      for option in members:
         ids = example[option]
         stop = start + len(ids)
-        row = rows[k]
+        segment += 1
+        own[option] = segment
         row['decoder_target_tokens'][b, start:stop] = ids
         # The first input token of a segment stays 0, the decoder's start.
         row['decoder_input_tokens'][b, start + 1 : stop] = ids[:-1]
         row['decoder_segment_ids'][b, start:stop] = segment
         row['decoder_positions'][b, start:stop] = np.arange(len(ids))
-        found[option] = (k, segment)
         start = stop
-    places.append(found)
-  return Packed(rows, places, lengths)
+    segments.append(own)
+  return Packed(row, segments, lengths)
+
+
+def log_probabilities(
+    model: interface.Model,
+    params: Any,
+    tokens_BxS: jax.Array,
+    row: dict[str, jax.Array],
+    *,
+    row_length: int,
+) -> jax.Array:
+  """Reads inputs once; returns log p of all options' tokens, float32 [B, T].
+
+  Args:
+    model: The model.
+    params: Its parameters.
+    tokens_BxS: The inputs, padded with 0.
+    row: What `pack` laid out.
+    row_length: As `pack` had it.
+  """
+  context = model.encode(params, tokens_BxS)
+  batch, length = row['decoder_target_tokens'].shape
+  if length <= row_length:
+    return model.score(params, context, row)
+  rows_KxBxT = {
+      name: jnp.moveaxis(x.reshape(batch, -1, row_length), 1, 0)
+      for name, x in row.items()
+  }
+  found_KxBxT = jax.lax.map(
+      lambda one: model.score(params, context, one), rows_KxBxT
+  )
+  return jnp.moveaxis(found_KxBxT, 0, 1).reshape(batch, length)
 
 
 def option_scores(
-    packed: Packed,
-    log_probs: Sequence[np.ndarray],
-    normalisation: Normalisation = 'sum',
+    packed: Packed, log_probs_BxT: np.ndarray
 ) -> list[np.ndarray]:
-  """Returns the score of each option of each example, float64.
+  """Returns the log-likelihood of each option of each example, float64.
 
-  'sum' is the log-likelihood of the option, EOS included, by which T5X and
-  SeqIO's rank classification decide. 'mean' divides it by the option's number
-  of tokens, EOS included, which takes away the advantage of short options.
+  EOS included, it is what T5X and SeqIO's rank classification decide by.
 
   Args:
     packed: Where the options lie.
-    log_probs: K arrays [B, T], what `Model.score` gives for `packed.rows`.
-    normalisation: 'sum' or 'mean'.
+    log_probs_BxT: What `log_probabilities` gave for `packed.row`.
   """
-  sums = []
-  for row, log_probs_BxT in zip(packed.rows, log_probs, strict=True):
-    segments = row['decoder_segment_ids']
-    count = int(segments.max()) + 1
-    ids = segments + count * np.arange(len(segments))[:, None]
-    weights = np.asarray(log_probs_BxT, np.float64)
-    sums.append(
-        np.bincount(
-            ids.ravel(),
-            weights=weights.ravel(),
-            minlength=count * len(segments),
-        ).reshape(-1, count)
-    )
-  scores = []
-  for b, found in enumerate(packed.places):
-    total = np.asarray([sums[k][b, segment] for k, segment in found])
-    if normalisation == 'mean':
-      total = total / np.asarray(packed.lengths[b])
-    scores.append(total)
-  return scores
+  segments = packed.row['decoder_segment_ids']
+  count = int(segments.max(initial=0)) + 1
+  ids = segments + count * np.arange(len(segments))[:, None]
+  sums_BxN = np.bincount(
+      ids.ravel(),
+      weights=np.asarray(log_probs_BxT, np.float64).ravel(),
+      minlength=count * len(segments),
+  ).reshape(-1, count)
+  return [sums_BxN[b, own] for b, own in enumerate(packed.segments)]
+
+
+def best(scores: Sequence[float]) -> int | None:
+  """Returns the place of the highest score, the first one of equals.
+
+  What is not a finite number is never the best; None if there is nothing else.
+  """
+  finite = np.where(np.isfinite(scores), scores, -np.inf)
+  place_of = int(np.argmax(finite))
+  return place_of if np.isfinite(finite[place_of]) else None

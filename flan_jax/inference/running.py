@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
+import time
 from typing import Any
 
 from absl import logging
@@ -30,18 +31,27 @@ class Runner:
 
   Attributes:
     mesh: The devices.
+    planner: Groups examples into batches.
     shapes: What was compiled so far: names, with rows and padded lengths.
+    compile_seconds: How long compiling took, beginning the first batch of each
+      shape included.
     tokens: Those of finished batches; whoever unpacks results counts them.
   """
 
-  def __init__(self, mesh: jax.sharding.Mesh):
+  def __init__(self, mesh: jax.sharding.Mesh, **limits: Any):
+    """Compiles nothing yet.
+
+    Args:
+      mesh: The devices.
+      **limits: As `batching.Planner` takes them, without the divisor.
+    """
     self.mesh = mesh
+    self.planner = batching.Planner(
+        divisor=partitioning.batch_divisor(mesh), **limits
+    )
+    self.compile_seconds = 0.0
     self.tokens = Tokens()
     self.shapes: set[tuple[str, tuple[int, ...]]] = set()
-
-  def rows(self, batch_size: int) -> int:
-    """Returns `batch_size`, rounded up to what the mesh divides."""
-    return batching.round_up(batch_size, partitioning.batch_divisor(self.mesh))
 
   def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """Puts this host's rows of a batch that every host holds on the mesh."""
@@ -54,9 +64,10 @@ class Runner:
 
   def note(self, what: str, rows: int, shape: tuple[int, ...]) -> None:
     """Counts a function's compilation for a shape, the first time it is met."""
-    if (what, shape) in self.shapes:
+    key = (what, (rows, *shape))
+    if key in self.shapes:
       return
-    self.shapes.add((what, shape))
+    self.shapes.add(key)
     logging.info(
         'Compiling %s for %d rows of %s tokens: %d compilations so far.',
         what,
@@ -80,8 +91,11 @@ class Runner:
     """
     waiting: tuple[batching.Batch, Any] | None = None
     for batch in batches:
+      before, start = len(self.shapes), time.perf_counter()
       with partitioning.use(self.mesh):
         launched = launch(batch)
+      if len(self.shapes) > before:
+        self.compile_seconds += time.perf_counter() - start
       if waiting is not None:
         yield waiting[0], _fetch(waiting[1])
       waiting = batch, launched

@@ -1,4 +1,4 @@
-"""How answers are written, as gin binds it. Imports no JAX."""
+"""How answers are written and options compared. Imports no JAX."""
 
 import dataclasses
 from typing import get_args, Literal
@@ -7,6 +7,12 @@ from flan_jax import configuration
 from flan_jax import errors
 
 Method = Literal['greedy', 'sample', 'beam']
+
+# How options of different lengths compare: by log-likelihood, by that over the
+# number of tokens, or by what the input adds to it (arXiv 2104.08315).
+Normalisation = Literal['sum', 'mean', 'pmi']
+# What becomes of an input or option of too many tokens.
+TooLong = Literal['cut', 'refuse']
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
