@@ -110,6 +110,7 @@ class Answerer:
         'use_ema': self._use_ema(model),
         'lengths': self._settings.task_feature_lengths or model.run['lengths'],
         'normalisation': self._settings.normalisation,
+        'pmi_premise': self._settings.pmi_premise,
     }
 
   def _use_ema(self, model: systems.Model) -> bool:
@@ -144,7 +145,7 @@ class Answerer:
             example.options or (),
         )
         for said, example in zip(
-            method(examples, progress), examples, strict=True
+            method(examples, progress=progress), examples, strict=True
         )
     ]
 
@@ -175,6 +176,7 @@ class Answerer:
         lengths=self._settings.task_feature_lengths or loaded.lengths,
         batch_size=self._settings.batch_size,
         normalisation=self._settings.normalisation,
+        pmi_premise=self._settings.pmi_premise,
     )
     # The predictor alone holds the parameters, so that they can go.
     self._loaded = dataclasses.replace(loaded, params=None)

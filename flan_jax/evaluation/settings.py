@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 import re
-from typing import Any, Literal
+from typing import Any, get_args
 
 from flan_jax import configuration
 from flan_jax import errors
 from flan_jax import partitioning
 from flan_jax.data import few_shot
 from flan_jax.evaluation import plan
+from flan_jax.inference import settings as decoding_settings
 
 # Says that there is no untuned model to compare with.
 NONE = 'none'
@@ -54,7 +55,9 @@ class Eval:
     few_shot_layout: How exemplars stand before the query; by default that of
       the first run.
     normalisation: 'sum': options compare by log-likelihood. 'mean': by
-      log-likelihood per token.
+      log-likelihood per token. 'pmi': by what the input adds to it.
+    pmi_premise: For 'pmi': what an option's log-likelihood is compared with
+      that under the input to.
     use_ema: Whether to take the moving average of the parameters, which a run
       with EMA_DECAY keeps.
     mesh: The devices.
@@ -76,7 +79,8 @@ class Eval:
   batch_size: int = 64
   task_feature_lengths: dict[str, int] | None = None
   few_shot_layout: few_shot.Layout | None = None
-  normalisation: Literal['sum', 'mean'] = 'sum'
+  normalisation: decoding_settings.Normalisation = 'sum'
+  pmi_premise: str = 'Answer:'
   use_ema: bool = False
   mesh: partitioning.MeshConfig = partitioning.MeshConfig()
 
@@ -109,8 +113,11 @@ class Eval:
           'FEW_SHOT_LAYOUT', self.few_shot_layout, few_shot.Layout
       )
     configuration.one_of(
-        'Eval.normalisation', self.normalisation, ('sum', 'mean')
+        'Eval.normalisation',
+        self.normalisation,
+        get_args(decoding_settings.Normalisation),
     )
+    configuration.text('Eval.pmi_premise', self.pmi_premise)
     plan.check_shots(self.all_shots)
     plan.check_baselines(self.all_baselines)
     _ = self.checkpoints  # Fails now rather than when it is used.

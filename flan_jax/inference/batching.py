@@ -15,7 +15,9 @@ import numpy as np
 # A batch costs as much as so many tokens, whatever is in it.
 _BATCH_TOKENS = 256
 
-# A compilation is worth a batch of tokens, but never less than so many.
+# A compilation is worth this part of a batch of tokens, but never less than so
+# many. (It takes longer, but what is compiled is kept for the next run too.)
+_WORTH = 0.25
 _LEAST_WORTH = 4096
 
 
@@ -231,7 +233,7 @@ class Planner:
         }
     ]
     costs = self._costs(candidates, needs, count, more)
-    worth = max(self._unit(longest, more), _LEAST_WORTH)
+    worth = max(self._unit(longest, more) * _WORTH, _LEAST_WORTH)
     for _ in range(-(-spare // 2)):
       savings = (counts * np.maximum(best - costs, 0)).sum(axis=1)
       most = int(savings.argmax())

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 from flan_jax import errors
 from flan_jax import vocabularies
 from flan_jax.data import examples as examples_lib
 from flan_jax.inference import batching
 from flan_jax.inference import settings
+
+_Given = Sequence[examples_lib.Example | str]
 
 
 @dataclasses.dataclass
@@ -172,7 +174,7 @@ def examples_of(
     )
   return [
       _example(each, number) if isinstance(each, str) else each
-      for number, each in enumerate(given, start=1)
+      for number, each in enumerate(cast(_Given, given), start=1)
   ]
 
 

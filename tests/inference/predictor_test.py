@@ -1,7 +1,9 @@
 """The predictor against scoring and decoding one example at a time."""
 
 import dataclasses
+import functools
 
+from flan_jax import errors
 from flan_jax import partitioning
 from flan_jax import vocabularies
 from flan_jax.data import examples as examples_lib
@@ -11,7 +13,6 @@ from flan_jax.inference import ranking
 from flan_jax.models import config
 from flan_jax.models import interface
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -50,7 +51,7 @@ def _mesh(devices=None, **axes):
   return partitioning.make_mesh(partitioning.MeshConfig(**axes), devices)
 
 
-def _predictor(model, params, batch_size=4, mesh=None, **kwargs):
+def _predictor(model, params, batch_size: int | None = 4, mesh=None, **kwargs):
   return predictor_lib.Predictor(
       model,
       params,
@@ -178,15 +179,14 @@ def test_golden_pair_scores(shared):
   with np.load(folder / 'encdec_forward_unpacked.npz') as forward:
     expected = forward['score_batch']
   with jax.default_matmul_precision('highest'):
-    context = jax.jit(golden.encode)(weights, jnp.asarray(inputs))
-    score = jax.jit(golden.score)
-    for row_length in (64, 16):  # One row, and several rows.
-      width = ranking.width([len(ids) for ids in targets], row_length)
-      packed = ranking.pack([targets] * 4, 4, row_length, width)
-      log_probs = [
-          np.asarray(score(weights, context, row)) for row in packed.rows
-      ]
-      scores = ranking.option_scores(packed, log_probs)
+    score = jax.jit(
+        functools.partial(ranking.log_probabilities, golden),
+        static_argnames='row_length',
+    )
+    for row_length, length in ((64, 64), (16, 64)):
+      packed = ranking.pack([targets] * 4, 4, row_length, length)
+      log_probs = score(weights, inputs, packed.row, row_length=row_length)
+      scores = ranking.option_scores(packed, np.asarray(log_probs))
       np.testing.assert_allclose(np.diag(np.stack(scores)), expected, rtol=1e-5)
 
 
@@ -208,7 +208,6 @@ def test_eight_devices_predict_as_one(model, params, predictor):
       params, partitioning.shardings(mesh, model.logical_axes())
   )
   many = _predictor(model, sharded, batch_size=3, mesh=mesh)
-  assert many.batch_size == 4, 'the data axes divide the batch'
   examples = [_example(i, inputs='x' * (17 + i)) for i in range(5)]
   for a, b in zip(
       predictor.generate(examples), many.generate(examples), strict=True
@@ -251,18 +250,162 @@ def test_tokens_are_counted_without_padding(model, params):
     assert predictor.tokens.written >= len(said.text.encode()) + 1
 
 
+def test_rank_by_what_the_input_adds(model, params):
+  """Equation 2 of arXiv 2104.08315, each pair on its own."""
+  by_pmi = _predictor(
+      model, params, normalisation='pmi', pmi_premise='The answer is'
+  )
+  examples = [_RANKED[0], _RANKED[1], _RANKED[2], _RANKED[4]]
+  for example, found in zip(examples, by_pmi.rank(examples), strict=True):
+    scores = _pair_scores(
+        model, params, [(example.inputs, option) for option in example.options]
+    )
+    premise = _pair_scores(
+        model, params, [('The answer is', option) for option in example.options]
+    )
+    np.testing.assert_allclose(
+        found.option_scores, np.subtract(scores, premise), atol=1e-3
+    )
+    assert found.option_index == int(np.argmax(found.option_scores))
+  # The premise is read once for an option, until there are other parameters.
+  read = by_pmi.tokens.read
+  by_pmi.rank([_RANKED[0]])
+  again = by_pmi.tokens.read - read
+  assert again == sum(len(t) + 1 for t in (_RANKED[0].inputs, 'yes', 'no'))
+  before = by_pmi.rank([_RANKED[0]])[0].option_scores
+  by_pmi.params = jax.tree.map(lambda x: 0.5 * x, params)
+  fresh = _predictor(
+      model, by_pmi.params, normalisation='pmi', pmi_premise='The answer is'
+  )
+  after = by_pmi.rank([_RANKED[0]])[0].option_scores
+  np.testing.assert_allclose(
+      after, fresh.rank([_RANKED[0]])[0].option_scores, atol=1e-4
+  )
+  assert not np.allclose(after, before)
+
+
+def test_scores_of_pairs(model, params, predictor):
+  pairs = [
+      ('Is snow cold?', 'yes'),
+      ('Is fire cold?', 'yes'),
+      ('Is snow cold?', 'no'),
+      ('Is snow cold?', 'yes'),
+  ]
+  read = predictor.tokens.read
+  inputs, targets = zip(*pairs, strict=True)
+  found = predictor.score(inputs, targets)
+  np.testing.assert_allclose(
+      found, _pair_scores(model, params, pairs), rtol=1e-4, atol=1e-4
+  )
+  # Two inputs of 13 letters, and 'yes', 'no', 'yes', each with its end.
+  assert predictor.tokens.read - read == 2 * 14 + 4 + 3 + 4
+  with pytest.raises(errors.UserError, match='1 inputs and 2 targets'):
+    predictor.score(['a'], ['b', 'c'])
+
+
+def test_texts_are_answered_as_examples_are(predictor):
+  examples = [_RANKED[0], _RANKED[4]]
+  texts = [example.inputs for example in examples]
+  assert predictor.rank(
+      texts, [example.options for example in examples]
+  ) == predictor.rank(examples)
+  same = predictor.rank(texts, ['yes', 'no'])
+  assert [len(each.option_scores) for each in same] == [2, 2]
+  assert [each.text for each in predictor.generate(texts)] == [
+      each.text for each in predictor.generate(examples)
+  ]
+  with pytest.raises(errors.UserError, match='list of texts'):
+    predictor.generate('one text')
+  with pytest.raises(errors.UserError, match='3 lists of options for 2'):
+    predictor.rank(texts, [['a', 'b']] * 3)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['yes', 'no', 'yes'], r"inputs 1: option 3 \('yes'\).*option 1"),
+        (['yes', ''], r"inputs 1: option 2 \(''\): has no tokens"),
+        ([], 'inputs 1: has no options'),
+        ('yes', 'options: must be a list'),
+        (['yes', ['no']], 'options: must be a list'),
+    ],
+)
+def test_options_that_a_user_can_mend_are_refused(predictor, options, message):
+  with pytest.raises(errors.UserError, match=message):
+    predictor.rank(['Is it so?'], options)
+
+
+def test_odd_options_of_a_row_are_counted(model, params):
+  own = _predictor(model, params)
+  same, empty, long = own.rank([_RANKED[3], _RANKED[1], _RANKED[5]])
+  assert same.option_scores[0] == same.option_scores[1]
+  assert own.remarks.equal_options == 1
+  assert own.remarks.empty_options == 1
+  assert own.remarks.cut_options == 1
+  assert same.option_index != 1
+  assert len(empty.option_scores) == 4
+  assert len(own.remarks.lines()) == 3
+  assert long.cut_tokens == 0
+
+
+def test_what_is_too_long_is_cut_or_refused(model, params, predictor):
+  long = _RANKED[6]
+  (found,) = predictor.rank([long])
+  assert found.cut_tokens == len(long.inputs) + 1 - _LENGTHS['inputs']
+  assert predictor.generate([long])[0].cut_tokens == found.cut_tokens
+  strict = _predictor(model, params, too_long='refuse')
+  with pytest.raises(errors.UserError, match='test:6: 241 tokens.*takes 48'):
+    strict.rank([_RANKED[0], long])
+  with pytest.raises(errors.UserError, match=r'test:5: option 1 \(.this'):
+    strict.rank([_RANKED[5]])
+
+
+def test_a_score_that_is_no_number_is_never_the_best(model, params):
+  # Only rows whose tokens are these come out as no number.
+  broken = _VOCABULARY.encode('q')[0]
+  table = params['token_embedder']['embedding']
+  params = {
+      **params,
+      'token_embedder': {'embedding': table.at[broken].set(np.nan)},
+  }
+  own = _predictor(model, params)
+  examples = [_example(0, ('qq', 'no', 'yes')), _example(1, ('qa', 'qb'))]
+  some, none = own.rank(examples)
+  assert some.option_scores[0] is None
+  assert some.option_index in (1, 2)
+  assert some.score == max(some.option_scores[1:])
+  assert none.option_scores == (None, None)
+  assert (none.text, none.score, none.option_index) == ('', None, None)
+  assert own.remarks.not_numbers == ['task test:0', 'task test:1']
+  assert 'task test:1' in own.remarks.lines()[-1]
+
+
+def test_the_size_of_batches_is_given_once(model, params):
+  with pytest.raises(errors.UserError, match='either it or batch_size'):
+    _predictor(model, params, batch_tokens=500)
+  with pytest.raises(errors.UserError, match='at least 72'):
+    _predictor(model, params, batch_size=None, batch_tokens=71)
+  own = _predictor(model, params, batch_size=None, batch_tokens=300)
+  expected = _predictor(model, params).rank(_RANKED)
+  for a, b in zip(own.rank(_RANKED), expected, strict=True):
+    np.testing.assert_allclose(a.option_scores, b.option_scores, rtol=1e-4)
+
+
 def test_ranking_without_options_is_a_mistake(predictor):
-  with pytest.raises(ValueError, match='test:1 has no options'):
+  with pytest.raises(errors.UserError, match='test:1: has no options'):
     predictor.rank([_RANKED[0], _example(1)])
 
 
-def test_compilations_are_bounded(predictor):
-  rungs = batching.ladder(_LENGTHS['inputs'])
-  cut_before = predictor.cut_inputs
-  predictor.generate([_example(i, inputs='x' * i) for i in range(48)])
-  assert predictor.cut_inputs == cut_before
-  predictor.generate([_example(0, inputs='x' * 48)])
-  assert predictor.cut_inputs == cut_before + 1
-  assert {shape for what, shape in predictor.shapes if what == 'generate'} == {
-      (rung,) for rung in rungs
-  }
+def test_compilations_are_bounded_and_counted(model, params):
+  own = _predictor(model, params, batch_size=1, most_shapes=3)
+  for length in (3, 20, 47, 9, 33):
+    own.generate([_example(0, inputs='x' * length)])
+    own.rank([_example(0, ('a', 'b' * length), inputs='x' * length)])
+  assert len(own.shapes) <= 3
+  compiled = own._generator._compiled._cache_size()
+  compiled += own._ranker._compiled._cache_size()
+  assert compiled == len(own.shapes)
+  assert own.compilations().startswith(f'{len(own.shapes)} compilations, ')
+  assert own.cut_inputs == 0
+  own.generate([_example(0, inputs='x' * 48)])
+  assert own.cut_inputs == 1
