@@ -169,8 +169,10 @@ def _report(
         f'  {line.path}'
     )
   predictor = work.predictor
-  if predictor is not None and predictor.cut_inputs:
-    print(f'{predictor.cut_inputs} inputs were too long and lost their end.')
+  if predictor is not None:
+    for remark in predictor.remarks.lines():
+      print(remark)
+    print(predictor.compilations())
   for line in done:
     if line.contents.unscored:
       print(

@@ -126,6 +126,7 @@ class Run:
         'max_examples': settings.max_examples,
         'task_feature_lengths': dict(self.rendering.lengths),
         'normalisation': settings.normalisation,
+        'pmi_premise': settings.pmi_premise,
         'decoding': dataclasses.asdict(settings.decoding),
         'block_size': settings.block_size,
     }
@@ -160,6 +161,7 @@ class Run:
         lengths=self.rendering.lengths,
         batch_size=settings.batch_size,
         normalisation=settings.normalisation,
+        pmi_premise=settings.pmi_premise,
         decoding=settings.decoding,
     )
 

@@ -1,7 +1,7 @@
 """The settings of `flan-jax infer`; gin/runs/infer.gin gives them names."""
 
 import dataclasses
-from typing import Literal
+from typing import get_args
 
 from flan_jax import configuration
 from flan_jax import errors
@@ -28,7 +28,9 @@ class Infer:
     few_shot_layout: How exemplars stand before the query; by default the
       run's.
     normalisation: 'sum': options compare by log-likelihood. 'mean': by
-      log-likelihood per token.
+      log-likelihood per token. 'pmi': by what the input adds to it.
+    pmi_premise: For 'pmi': what an option's log-likelihood is compared with
+      that under the input to.
     decoding: How answers are written.
     long_inputs: What becomes of inputs that the model cannot read whole: 'cut'
       takes off their end; 'refuse' predicts nothing.
@@ -49,9 +51,10 @@ class Infer:
   max_examples: int | None = None
   task_feature_lengths: dict[str, int] | None = None
   few_shot_layout: few_shot.Layout | None = None
-  normalisation: Literal['sum', 'mean'] = 'sum'
+  normalisation: decoding_lib.Normalisation = 'sum'
+  pmi_premise: str = 'Answer:'
   decoding: decoding_lib.Decoding = decoding_lib.Decoding()
-  long_inputs: Literal['cut', 'refuse'] = 'cut'
+  long_inputs: decoding_lib.TooLong = 'cut'
   block_size: int = 2048
   use_ema: bool = False
   model: model_config.ModelConfig | None = None
@@ -88,5 +91,8 @@ class Infer:
           'FEW_SHOT_LAYOUT', self.few_shot_layout, few_shot.Layout
       )
     configuration.one_of(
-        'Infer.normalisation', self.normalisation, ('sum', 'mean')
+        'Infer.normalisation',
+        self.normalisation,
+        get_args(decoding_lib.Normalisation),
     )
+    configuration.text('Infer.pmi_premise', self.pmi_premise)

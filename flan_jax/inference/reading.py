@@ -34,25 +34,26 @@ class Remarks:
   not_numbers: list[str] = dataclasses.field(default_factory=list)
 
   def lines(self) -> list[str]:
-    """Returns a sentence for each kind of oddity that there was."""
-    named = ', '.join(self.not_numbers[:5])
-    more = len(self.not_numbers) - 5
-    if more > 0:
-      named += f' and {more:,} more'
+    """Returns a sentence for each kind of odd texts that there was."""
     said = (
         (self.cut_inputs, 'inputs were too long and lost their end.'),
         (self.cut_options, 'options were too long and lost their end.'),
         (self.equal_options, 'examples have equal options; the first counts.'),
         (self.empty_options, 'options have no tokens; their end alone counts.'),
-        (
-            len(self.not_numbers),
-            (
-                'examples have scores that are not finite numbers, so the model'
-                f' has overflowed or diverged: {named}'
-            ),
-        ),
     )
     return [f'{count:,} {sentence}' for count, sentence in said if count]
+
+  def unscored(self) -> str:
+    """Says which examples have scores that are no numbers; '' if none."""
+    count = len(self.not_numbers)
+    if not count:
+      return ''
+    named = ', '.join(self.not_numbers[:5])
+    more = f' and {count - 5:,} more' if count > 5 else ''
+    return (
+        f'{count:,} examples have scores that are not finite numbers, so the'
+        f' model has overflowed or its training diverged: {named}{more}'
+    )
 
 
 class Reader:

@@ -62,8 +62,8 @@ def records(
     }
 
 
-def _finite(score: float) -> float | None:
-  return score if math.isfinite(score) else None
+def _finite(score: float | None) -> float | None:
+  return score if score is not None and math.isfinite(score) else None
 
 
 def write(

@@ -381,7 +381,9 @@ def test_a_score_that_is_no_number_is_never_the_best(
   assert some.option_scores == (None, -3.0, -2.0)
   assert (some.text, some.score, some.option_index) == ('c', -2.0, 2)
   assert own.remarks.not_numbers == ['task test:1', 'task test:2']
-  assert 'task test:1, task test:2' in own.remarks.lines()[-1]
+  assert '2 examples' in own.remarks.unscored()
+  assert own.remarks.unscored().endswith('task test:1, task test:2')
+  assert own.remarks.lines() == []
 
 
 def test_the_size_of_batches_is_given_once(model, params):
