@@ -283,22 +283,30 @@ def _published(results: Mapping[str, Any]) -> Iterator[str]:
   """What papers print beside what the models have here."""
   yield 'Printed by papers (not run here), beside ours'
   models = systems_lib.tuned(results['systems'])
-  labels = systems_lib.cut_names(models, _LONGEST_LABEL)
-  head = f'{"dataset":<24}{"paper":<34}{"theirs":>8}' + ''.join(
-      f'{label:>{max(9, len(label) + 2)}}' for label in labels
+  labels = systems_lib.cut_names(models, 8)
+  head = f'{"dataset":<22}{"paper":<29}{"theirs":>8}' + ''.join(
+      f'{label:>9}' for label in labels
   )
   yield head
   yield '-' * len(head)
   for row in results['published']:
-    ours = ''
-    for model, label in zip(models, labels, strict=True):
-      found = row['ours'][model]
-      value = found['best'] if row['template'] == 'best' else None
-      value = found['mean'] if value is None else value
-      ours += f'{value:>{max(9, len(label) + 2)}.1f}'
-    name = _cut(f'{row["dataset"]}, {metrics.title(row["metric"])}', 23)
-    paper = _cut(f'{row["model"]}, {row["paper"]}', 33)
-    yield f'{name:<24}{paper:<34}{row["score"]:>8.1f}{ours}'
+    name = _cut(f'{row["dataset"]}, {metrics.title(row["metric"])}', 21)
+    paper = _cut(f'{row["model"]}, {row["paper"]}', 28)
+    ours = (comparable(row, model)[0] for model in models)
+    yield f'{name:<22}{paper:<29}{row["score"]:>8.1f}' + ''.join(
+        f'{value:>9.1f}' for value in ours
+    )
+
+
+def comparable(row: Mapping[str, Any], model: str) -> tuple[float, str]:
+  """Returns a model's score to compare with a paper's, 'best' or 'mean'.
+
+  It is the mean over templates where the best one of them is not known.
+  """
+  ours = row['ours'][model]
+  if row['template'] == 'best' and ours['best'] is not None:
+    return ours['best'], 'best'
+  return ours['mean'], 'mean'
 
 
 def samples(

@@ -362,3 +362,85 @@ def test_the_headline_is_the_lead(evaluated):
     low, high = parts['leads']['tuned'][system]
     assert low <= lead <= high
     assert line.endswith(f'{lead:+.1f} [{low:.1f}, {high:.1f}] for tuned')
+
+
+def test_the_table_of_several_models(evaluated_several):
+  results = evaluated_several.results
+  text = table.render(results)
+  assert max(map(len, text.splitlines())) <= 80
+  settings, papers, *groups = text.split('\n\n')
+  assert len(groups) == 3
+  scores = results['headline']['held_out_template']['all']['scores']
+  mean = next(line for line in groups[-1].splitlines() if 'mean of 2,' in line)
+  # One untuned model would be a column; there are two.
+  columns = ('small', 'large <b>one</b>', 'majority', 'random')
+  assert mean.split()[-4:] == [f'{scores[name]:.1f}' for name in columns]
+  # k-shot and the baseline, where there is one.
+  lines = settings.splitlines()
+  assert [line.split(' (')[0] for line in lines if ' (' in line] == [
+      *('zero-shot', '2-shot'),
+      *('zero-shot', '2-shot'),
+      *('zero-shot', '2-shot', 'no template'),
+  ]
+  other = results['settings']['2_shot']['headline']['seen']['all']
+  (row,) = [line for line in lines[:5] if line.startswith('2-shot')]
+  assert f'({other["datasets"]})' in row
+  assert row.split()[-4] == f'{other["scores"]["small"]:.1f}'
+  assert papers.splitlines()[0].startswith('Printed by papers (not run here)')
+  last = papers.splitlines()[-1]
+  # Six rows, of which four and all are right: 0 to 5 are below 6 and 9.
+  assert last.split() == [
+      *('pick,', 'accuracy', 'Large', '&', 'Co,', 'arXiv', '1', '61.5'),
+      *('100.0', '100.0'),
+  ]
+
+
+def test_the_headline_of_several_models(evaluated_several):
+  results = evaluated_several.results
+  lines = table.headline(results).splitlines()
+  means = results['headline']['held_out_template']['all']
+  group, small, untuned, majority, chance, large, its_own = lines[:7]
+  assert group == 'Held-out templates of trained datasets:'
+  for line, name in ((small, 'small'), (large, 'large <b>one</b>')):
+    low, high = means['intervals'][name]
+    shown = f'{means["scores"][name]:.1f} [{low:.1f}, {high:.1f}]'
+    assert line.strip().startswith(name) and shown in line
+  assert [line.split('  ')[1] for line in (untuned, majority, chance)] == [
+      'small untuned',
+      'majority',
+      'random',
+  ]
+  # The second one against its own start alone.
+  lead = means['scores']['large <b>one</b>'] - means['scores']['large untuned']
+  assert its_own.strip().startswith('large untuned')
+  assert f'{lead:+.1f} [' in its_own and 'for large' in its_own
+  assert lines[7].startswith('Held-out datasets')
+
+
+def test_settings_do_not_mix_with_the_main_table(evaluated_several, small):
+  results = evaluated_several.results
+  assert {task['setting'] for task in results['tasks']} == {
+      '',
+      '2_shot',
+      'no_template',
+  }
+  alone = {
+      row['dataset'] for row in results['settings']['no_template']['datasets']
+  }
+  assert alone == {'mood'}
+  # As if the settings had not been asked for.
+  planned = plan.items(small.tasks, small.trained)
+  main = [t['task'] for t in results['tasks'] if not t['setting']]
+  assert main == [item.task.name for item in planned]
+  assert all(row['templates'] <= 2 for row in results['datasets'])
+
+
+def test_prompts_of_settings(evaluated_several):
+  inputs = {
+      each.item.task.name: each.examples[0].inputs
+      for each in evaluated_several.work
+  }
+  text = 'row 1 <b>bold</b> & "quoted" </script>'
+  assert inputs['mood:no_template'] == text
+  shots = inputs['echo:template_say:2_shot']
+  assert shots.count('Say: ') == 3 and shots.endswith('\n\nSay: often')

@@ -66,7 +66,7 @@ def _group(
         f'<rect class="{each.style}" y="{y}" width="{_at(value)}"'
         f' height="{_BAR}" rx="2"><title>{tip}</title></rect><line'
         f' class="interval" x1="{_at(low)}" x2="{_at(high)}" y1="{middle}"'
-        f' y2="{middle}"/><text class="value {each.style}"'
+        f' y2="{middle}"/><text class="value {each.kind}"'
         f' x="{_at(max(value, high))}" dx="5"'
         f' y="{y + _BAR - 2}">{value:.1f}</text>'
     )

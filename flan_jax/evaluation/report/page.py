@@ -80,13 +80,19 @@ def render(
 def _lead(results: Mapping[str, Any]) -> str:
   described = results['systems']
   models = systems_lib.tuned(described)
-  tasks = results['tasks']
+  tasks = [task for task in results['tasks'] if not task['setting']]
   datasets = len({task['dataset'] for task in tasks})
-  asked = len({(task['dataset'], task['template']) for task in tasks})
   without = ', '.join(results['left_out'])
   less = (
       f' Left out, for want of rows: {html.escape(without)}.' if without else ''
   )
+  others = ''
+  if results['settings']:
+    main, *beside = (
+        table.setting_title(setting, results['shots'])
+        for setting in ('', *results['settings'])
+    )
+    others = f' Prompts: {main}; beside them {", ".join(beside)}.'
   if len(models) == 1:
     facts = described[models[0]]
     who = (
@@ -98,9 +104,9 @@ def _lead(results: Mapping[str, Any]) -> str:
   return (
       f'{who}, on the {html.escape(results["split"])} split of'
       f' {tables.count(datasets, "dataset")} under'
-      f' {tables.count(asked, "template")}:'
+      f' {tables.count(len(tasks), "template")}:'
       f' {tables.count(sum(task["examples"] for task in tasks), "example")}.'
-      f'{less}'
+      f'{others}{less}'
   )
 
 

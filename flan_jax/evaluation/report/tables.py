@@ -76,10 +76,7 @@ def published(results: Mapping[str, Any], systems: Sequence[look.Shown]) -> str:
     source = f'{row["model"]}, {row["paper"]}, {row["table"]}{quoted}'
     cells = ''
     for each in models:
-      ours = row['ours'][each.system]
-      best = ours['best'] if row['template'] == 'best' else None
-      value = ours['mean'] if best is None else best
-      what = 'mean' if best is None else 'best'
+      value, what = table.comparable(row, each.system)
       cells += (
           f'<td class="{each.kind}">{value:.1f}<small class="interval">{what}'
           '</small></td>'
