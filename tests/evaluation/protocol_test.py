@@ -442,5 +442,6 @@ def test_prompts_of_settings(evaluated_several):
   }
   text = 'row 1 <b>bold</b> & "quoted" </script>'
   assert inputs['mood:no_template'] == text
-  shots = inputs['echo:template_say:2_shot']
-  assert shots.count('Say: ') == 3 and shots.endswith('\n\nSay: often')
+  shots = inputs['mood:template_plain:2_shot']
+  *exemplars, query = shots.split('row ')[1:]
+  assert len(exemplars) == 2 and query.startswith('1 <b>')
