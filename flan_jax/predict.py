@@ -9,7 +9,7 @@ An example with options is answered by ranking them, unless its task's name says
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 import itertools
 import pathlib
@@ -168,19 +168,16 @@ def _report(
         f'{line.name:<{width}}  {line.contents.lines:>8}  {figures}'
         f'  {line.path}'
     )
-  predictor = work.predictor
-  if predictor is not None:
-    for remark in predictor.remarks.lines():
-      print(remark)
-    print(predictor.compilations())
   for line in done:
-    if line.contents.unscored:
-      print(
-          f'{line.name}: {line.contents.unscored} of {line.contents.lines}'
-          ' predictions have a score that is not a number (null in the file),'
-          f' {line.contents.first_unscored} first: the parameters have'
-          ' overflowed, or training diverged'
-      )
+    for remark in _remarks(line.contents):
+      print(f'{line.name}: {remark}')
+  if work.predictor is not None:
+    # What is said above, the files show too, for all of their lines.
+    remarks = dataclasses.replace(
+        work.predictor.remarks, cut_inputs=0, not_numbers=[]
+    )
+    for remark in remarks.lines():
+      print(remark)
   for sample in _samples(done):
     print()
     print(f'{sample["task"]} {sample["row_id"]}')
@@ -188,6 +185,22 @@ def _report(
     print(_indented('prediction', sample['prediction']))
     if sample['targets']:
       print(_indented('targets', sample['targets']))
+
+
+def _remarks(contents: writer.Contents) -> Iterator[str]:
+  """Says what is odd about a file of predictions."""
+  if contents.cut:
+    yield (
+        f'{contents.cut:,} of {contents.lines:,} inputs were too long and lost'
+        f' their end (cut_tokens in the file), {contents.first_cut} first'
+    )
+  if contents.unscored:
+    yield (
+        f'{contents.unscored:,} of {contents.lines:,} predictions have a score'
+        ' that is not a number (null in the file),'
+        f' {contents.first_unscored} first: the model has overflowed, or its'
+        ' training diverged'
+    )
 
 
 def _samples(done: Sequence[prediction_run.Done]) -> list[dict[str, Any]]:

@@ -26,8 +26,11 @@ import tqdm
 if TYPE_CHECKING:
   from flan_jax.data import rows as rows_lib
 
-# Gives the examples from a place until before another.
-Examples = Callable[[int, int], Sequence[examples_lib.Example]]
+# Gives the examples of some places, int [N].
+Examples = Callable[[np.ndarray], Sequence[examples_lib.Example]]
+_SAMPLE = 4096
+_LEAST_SAMPLE = 16
+_MOST_SAMPLED = 65_536
 
 
 class Job(Protocol):
@@ -128,8 +131,7 @@ class TaskJob:
         layout=self._rendering.layout,
     )
 
-    def examples(first: int, last: int) -> list[examples_lib.Example]:
-      indices = np.arange(first, last)
+    def examples(indices: np.ndarray) -> list[examples_lib.Example]:
       return renderer.render(indices, np.zeros_like(indices))
 
     return examples
@@ -210,6 +212,27 @@ def of_name(
   return [
       TaskJob(task, split, access.store, rendering, limit) for task in tasks
   ]
+
+
+def sample(
+    jobs: Sequence[Job],
+) -> list[tuple[Sequence[examples_lib.Example], str, int]]:
+  """Returns examples from all over the jobs, for `Predictor.settle`.
+
+  They depend on the jobs alone, and not on shards or on what is done already.
+  """
+  each = max(_SAMPLE // max(len(jobs), 1), _LEAST_SAMPLE)
+  whole = sum(job.size for job in jobs)
+  found = []
+  for job in jobs:
+    places = np.unique(
+        np.linspace(0, job.size - 1, min(job.size, each)).astype(np.int64)
+    )
+    # Beyond so many examples, more of them change nothing.
+    stands_for = job.size * min(_MOST_SAMPLED / max(whole, 1), 1.0)
+    times = max(round(stands_for / max(len(places), 1)), 1)
+    found.append((job.open()(places), job.evaluation, times))
+  return found
 
 
 @dataclasses.dataclass(frozen=True)

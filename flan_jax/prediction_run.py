@@ -21,6 +21,7 @@ from flan_jax.inference import infer_settings
 from flan_jax.inference import output as output_lib
 from flan_jax.inference import progress as progress_lib
 from flan_jax.inference import writer
+import numpy as np
 
 if TYPE_CHECKING:
   from flan_jax.inference import predictor as predictor_lib
@@ -77,7 +78,7 @@ class Run:
     for share in self.shares():
       examples = share.job.open()
       for first, last in self.blocks(share.first, share.last):
-        some = examples(first, last)
+        some = examples(np.arange(first, last))
         encoded = self.rendering.vocabulary.encode_batch(
             [each.inputs for each in some]
         )
@@ -153,7 +154,7 @@ class Run:
         model_config=settings.model,
         use_ema=settings.use_ema,
     )
-    return predictor_lib.Predictor(
+    predictor = predictor_lib.Predictor(
         loaded.model,
         loaded.params,
         self.rendering.vocabulary,
@@ -164,6 +165,9 @@ class Run:
         pmi_premise=settings.pmi_premise,
         decoding=settings.decoding,
     )
+    # So that what is written depends on neither shards nor restarts.
+    predictor.settle(prediction_jobs.sample(self.jobs))
+    return predictor
 
 
 def open_work(run: Run, session: hosts.Session) -> 'Work':
@@ -287,9 +291,8 @@ class Work:
                 time.perf_counter() - start,
             )
         )
-      if session.first and progress.examples:
-        shapes = len(self.predictor.shapes) if self.predictor else 0
-        _say(f'{progress.summary()}; {shapes} compilations')
+      if session.first and self.predictor and progress.examples:
+        _say(f'{progress.summary()}; {self.predictor.compilations()}')
     return done
 
   def _progress(self, left: int, active: bool) -> progress_lib.Progress:
@@ -321,7 +324,7 @@ class Work:
       examples = job.open()
       for first, last in self.run.blocks(share.first + kept, share.last):
         assert self.predictor is not None
-        some = examples(first, last)
+        some = examples(np.arange(first, last))
         said = self.predictor.predict(some, job.evaluation, progress.add)
         if part is not None:
           part.add(writer.records(some, said, first))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -280,7 +281,8 @@ def test_a_file_of_prompts(infer, tmp_path):
   code, out, _ = infer(None, f'--input={prompts}')
   assert code == 0
   assert 'prompts.jsonl: fields that are not used: level' in out
-  assert '1 inputs were too long' in out
+  assert 'prompts: 1 of 4 inputs were too long and lost their end' in out
+  assert 'line:3 first' in out
   lines = _read(tmp_path, 'prompts')
   assert [line['inputs'] for line in lines] == [row['inputs'] for row in rows]
   assert [line['row_id'] for line in lines] == [
@@ -298,6 +300,8 @@ def test_a_file_of_prompts(infer, tmp_path):
   for line in lines:
     assert (line['option_scores'] is None) == (line['options'] is None)
     assert line['prediction'] in (line['options'] or [line['prediction']])
+  # A byte is a token, and the end is one too.
+  assert [line['cut_tokens'] for line in lines] == [0, 0, 240 + 1 - 64, 0]
   assert [line['answer_index'] for line in lines] == [None, None, None, 1]
   assert [line['targets'] for line in lines] == ['', 'something', '', 'a']
   # Another file of that name is another one, wherever the first has gone.
@@ -363,6 +367,38 @@ def test_a_broken_off_task_goes_on(infer, tmp_path):
   assert code == 2
   assert "split: was predicted with 'test', not 'train'" in err
   assert not path.exists()
+
+
+@pytest.mark.parametrize('method', ['sum', 'pmi'])
+def test_blocks_do_not_depend_on_what_was_before(infer, tmp_path, method):
+  # Of many lengths, so that padding would differ by what was met before.
+  rng = random.Random(1)
+  rows = []
+  for _ in range(64):
+    row = {'inputs': 'x' * rng.choice((1, 2, 3, 9, 20, 30, 40, 50, 60))}
+    if rng.random() < 0.5:
+      row['options'] = [
+          c * rng.randint(1, 7) for c in 'abcd'[: rng.randint(2, 4)]
+      ]
+    rows.append(row)
+  prompts = tmp_path / 'prompts.jsonl'
+  _lines(prompts, rows)
+  flags = [f'--input={prompts}', '--block_size=8', '--batch_size=2']
+  flags.append(f'--gin.Infer.normalisation={method}')
+  assert infer(None, *flags)[0] == 0
+  path = tmp_path / 'out' / 'prompts.jsonl'
+  whole = path.read_bytes()
+  for kept in (9, 30, 55):
+    _break_off(path, kept)
+    assert infer(None, *flags)[0] == 0
+    assert path.read_bytes() == whole
+  for shard in range(3):
+    shard_flags = ('--num_shards=3', f'--shard={shard}')
+    assert infer(None, *flags, *shard_flags)[0] == 0
+  shards = [
+      tmp_path / 'out' / f'prompts-0000{i}-of-00003.jsonl' for i in range(3)
+  ]
+  assert b''.join(shard.read_bytes() for shard in shards) == whole
 
 
 def test_how_answers_are_written_is_recorded(infer, tmp_path):

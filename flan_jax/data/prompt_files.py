@@ -56,12 +56,15 @@ class PromptFile:
   def __len__(self) -> int:
     return len(self._starts)
 
-  def examples(self, first: int, last: int) -> list[examples_lib.Example]:
-    """Returns the examples from `first` until before `last`."""
+  def examples(
+      self, indices: Sequence[int] | np.ndarray
+  ) -> list[examples_lib.Example]:
+    """Returns the examples of some places, which count from 0."""
+    at = np.asarray(indices, np.int64)
     found = []
     with self.path.open('rb') as file:
       for start, number in zip(
-          self._starts[first:last], self._numbers[first:last], strict=True
+          self._starts[at], self._numbers[at], strict=True
       ):
         file.seek(start)
         found.append(self._example(int(number), file.readline()))

@@ -109,6 +109,15 @@ class Planner:
     # Padding since a kind's last shape was opened: what did not pay in one call
     # may do in many.
     self._regret = {kind: 0.0 for kind in kinds}
+    self._settled = False
+
+  def settle(self) -> None:
+    """Opens no more shapes: batches no longer depend on earlier calls.
+
+    What fits none of those that are open gets the one for the longest examples
+    there may be.
+    """
+    self._settled = True
 
   def shapes(self) -> list[tuple[str, Shape]]:
     """Returns what batches have had so far: kinds and their shapes."""
@@ -154,6 +163,8 @@ class Planner:
     costs = self._costs(shapes, needs, len(measured), more)
     best = costs.argmin(axis=0)[belongs.reshape(-1)]
     batches = self._fill(shapes, best, rounded, more)
+    if self._settled:
+      return batches
     used = {Shape(batch.rows, batch.shape) for batch in batches}
     opened = self._opened[kind]
     opened += sorted(used.difference(opened), reverse=True)
@@ -202,6 +213,9 @@ class Planner:
     """Returns the shapes that examples may have: opened ones and new ones."""
     count = int(counts.sum())
     chosen = list(self._opened[kind])
+    if self._settled:
+      whole = Shape(self._rows(longest, more), longest)
+      return chosen if whole in chosen else [*chosen, whole]
     others = sum(
         not complete
         for name, complete in self._complete.items()

@@ -57,6 +57,17 @@ class Generator:
         jax.jit, static_argnames=('max_length',)
     )(self._greedy)
 
+  def plan(
+      self, inputs: Sequence[Sequence[int]], decoding: settings.Decoding
+  ) -> list[batching.Batch]:
+    """Returns the batches in which inputs are answered."""
+    return self._runner.planner.plan(
+        'generate',
+        [(len(ids),) for ids in inputs],
+        [batching.ladder(self._lengths['inputs'])],
+        decoding.max_length or self._lengths['targets'],
+    )
+
   def generate(
       self,
       params: Any,
@@ -76,12 +87,7 @@ class Generator:
     """
     del keys  # Nothing is random yet.
     max_length = decoding.max_length or self._lengths['targets']
-    batches = self._runner.planner.plan(
-        'generate',
-        [(len(ids),) for ids in inputs],
-        [batching.ladder(self._lengths['inputs'])],
-        max_length,
-    )
+    batches = self.plan(inputs, decoding)
 
     def launch(batch: batching.Batch):
       self._runner.note('generate', batch.rows, batch.shape)

@@ -142,6 +142,7 @@ class Predictor:
     self._premise = self._reader.tokens(
         [pmi_premise], 'inputs', ['pmi_premise']
     )[0][0]
+    self._settled = False
     # What options are worth under the premise, under these parameters.
     self._unconditional: dict[tuple[int, ...], float] = {}
     self._generator = generating.Generator(
@@ -248,17 +249,44 @@ class Predictor:
     Returns:
       Predictions in the order of `examples`.
     """
-    ranked = [
-        evaluation != 'generate' and ranks(example) for example in examples
-    ]
-    asked: dict[bool, list[examples_lib.Example]] = {True: [], False: []}
-    for example, by_rank in zip(examples, ranked, strict=True):
-      asked[by_rank].append(example)
+    if self._settled:
+      self._unconditional.clear()
+    ranked, asked = _by_method(examples, evaluation)
     found = {
         True: iter(self.rank(asked[True], progress=progress)),
         False: iter(self.generate(asked[False], progress=progress)),
     }
     return [next(found[by_rank]) for by_rank in ranked]
+
+  def settle(
+      self,
+      samples: Sequence[tuple[Sequence[examples_lib.Example], str, int]],
+  ) -> None:
+    """Decides on the shapes of batches once, by samples of what will come.
+
+    From then on what `predict` gives does not depend, in any digit, on the
+    calls before it.
+
+    Args:
+      samples: Examples, their task's setting, and how many each of them stands
+        for.
+    """
+    inputs: dict[bool, list[list[int]]] = {True: [], False: []}
+    options: list[list[list[int]]] = []
+    for examples, evaluation, times in samples:
+      _, asked = _by_method(examples, evaluation)
+      for by_rank, own in asked.items():
+        tokens = self._reader.measured([each.inputs for each in own], 'inputs')
+        inputs[by_rank] += tokens * times
+      own_options = [
+          self._reader.measured(each.options or (), 'targets')
+          for each in asked[True]
+      ]
+      options += own_options * times
+    self._ranker.plan(inputs[True], options)
+    self._generator.plan(inputs[False], self._decoding)
+    self._runner.planner.settle()
+    self._settled = True
 
   def generate(
       self,
@@ -400,6 +428,17 @@ class Predictor:
     ]
     scores = self._ranker.unconditional(self.params, self._premise, new)
     self._unconditional.update(zip(new, scores.tolist(), strict=True))
+
+
+def _by_method(
+    examples: Sequence[examples_lib.Example], evaluation: str
+) -> tuple[list[bool], dict[bool, list[examples_lib.Example]]]:
+  """Returns which examples are to be ranked, and both kinds of them."""
+  ranked = [evaluation != 'generate' and ranks(example) for example in examples]
+  asked: dict[bool, list[examples_lib.Example]] = {True: [], False: []}
+  for example, by_rank in zip(examples, ranked, strict=True):
+    asked[by_rank].append(example)
+  return ranked, asked
 
 
 def _least_tokens(lengths: dict[str, int], mesh: jax.sharding.Mesh) -> int:

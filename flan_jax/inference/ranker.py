@@ -49,6 +49,22 @@ class Ranker:
 
     self._compiled = jax.jit(log_probabilities)
 
+  def plan(
+      self,
+      inputs: Sequence[Sequence[int]],
+      options: Sequence[Sequence[Sequence[int]]],
+  ) -> list[batching.Batch]:
+    """Returns the batches in which options are scored."""
+    widths = [
+        ranking.width([len(ids) for ids in _distinct(own)], self._row)
+        for own in options
+    ]
+    return self._runner.planner.plan(
+        'rank',
+        [(len(ids), width) for ids, width in zip(inputs, widths, strict=True)],
+        [self._inputs, ranking.rungs(self._row, max(widths, default=0))],
+    )
+
   def log_likelihoods(
       self,
       params: Any,
@@ -65,16 +81,8 @@ class Ranker:
         than lengths['targets'].
       progress: Called with the number of inputs of each finished batch.
     """
-    # Equal options are scored once, and so come out equal to the last digit.
-    distinct = [list(dict.fromkeys(map(tuple, own))) for own in options]
-    widths = [
-        ranking.width([len(ids) for ids in own], self._row) for own in distinct
-    ]
-    batches = self._runner.planner.plan(
-        'rank',
-        [(len(ids), width) for ids, width in zip(inputs, widths, strict=True)],
-        [self._inputs, ranking.rungs(self._row, max(widths, default=0))],
-    )
+    distinct = [_distinct(own) for own in options]
+    batches = self.plan(inputs, distinct)
     packed: dict[batching.Batch, ranking.Packed] = {}
 
     def launch(batch: batching.Batch):
@@ -127,3 +135,8 @@ class Ranker:
     for row, own in zip(rows, scores, strict=True):
       found[row] = own
     return found
+
+
+def _distinct(options: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+  """Returns each option once: equal ones come out equal to the last digit."""
+  return list(dict.fromkeys(map(tuple, options)))

@@ -103,6 +103,12 @@ class Reader:
           )
     return tokens, cut
 
+  def measured(self, texts: Sequence[str], feature: str) -> list[list[int]]:
+    """Returns texts' tokens as `tokens` does, without any remark."""
+    return batching.tokens_of(self._vocabulary, texts, self._lengths[feature])[
+        0
+    ]
+
   def options(
       self, examples: Sequence[examples_lib.Example], given: bool
   ) -> list[list[list[int]]]:

@@ -16,6 +16,7 @@ from flan_jax.data import examples as examples_lib
 if TYPE_CHECKING:
   from flan_jax.inference import predictor
 
+_CUT = re.compile(rb'"cut_tokens": [1-9]')
 _UNSCORED = re.compile(rb'"score": null|"option_scores": \[[^\]]*null')
 
 
@@ -36,8 +37,9 @@ def records(
     row_id, inputs, targets, references, options and answer_index (null for
     generation), example_group (what examples that a metric scores together
     share; '' for none), prediction, score (the sum of log-probabilities of what
-    was predicted) and option_scores (null for generation). A score that is not
-    a finite number is null: JSON has none.
+    was predicted), option_scores (null for generation) and cut_tokens (how many
+    tokens of the inputs the model did not read). A score that is not a finite
+    number is null: JSON has none.
   """
   for index, (example, prediction) in enumerate(
       zip(examples, predictions, strict=True), start=first
@@ -59,6 +61,7 @@ def records(
         'option_scores': (
             None if scores is None else [_finite(score) for score in scores]
         ),
+        'cut_tokens': prediction.cut_tokens,
     }
 
 
@@ -116,27 +119,34 @@ class Contents:
 
   Attributes:
     lines: How many predictions.
+    cut: Of how many the model did not read all of the inputs.
+    first_cut: The row id of the first of those.
     unscored: How many of them have a score, or an option's, that is null.
     first_unscored: The row id of the first of those.
   """
 
   lines: int = 0
+  cut: int = 0
+  first_cut: str = ''
   unscored: int = 0
   first_unscored: str = ''
 
 
 def contents(path: str | os.PathLike[str]) -> Contents:
   """Looks through a file of predictions."""
-  count = unscored = 0
-  first = ''
+  count = cut = unscored = 0
+  first_cut = first_unscored = ''
   with open(path, 'rb') as file:
     for line in file:
       count += 1
-      # No text can hold this: its quotes would have backslashes before them.
+      # No text can hold these: its quotes would have backslashes before them.
+      if _CUT.search(line):
+        cut += 1
+        first_cut = first_cut or json.loads(line)['row_id']
       if _UNSCORED.search(line):
         unscored += 1
-        first = first or json.loads(line)['row_id']
-  return Contents(count, unscored, first)
+        first_unscored = first_unscored or json.loads(line)['row_id']
+  return Contents(count, cut, first_cut, unscored, first_unscored)
 
 
 @contextlib.contextmanager

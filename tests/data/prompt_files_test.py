@@ -12,7 +12,7 @@ import pytest
 
 def _examples(path):
   file = prompt_files.PromptFile(path)
-  return file.examples(0, len(file))
+  return file.examples(range(len(file)))
 
 
 def test_json_lines(tmp_path):
@@ -29,7 +29,7 @@ def test_json_lines(tmp_path):
   assert file.name == 'questions'
   assert file.unused == ['label']
   assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-  first, second, third = file.examples(0, 3)
+  first, second, third = file.examples(range(3))
   assert (first.task, first.row_id) == ('questions', 'line:1')
   assert first.inputs == 'Is it?\nYes?'
   assert first.options == ('yes', 'no')
@@ -40,8 +40,8 @@ def test_json_lines(tmp_path):
   assert (second.targets, second.references) == ('é', ('é',))
   assert (third.row_id, third.options) == ('x', ('a',))
   assert (third.targets, third.references, third.answer_index) == ('', (), None)
-  assert file.examples(1, 2) == [second]
-  assert file.examples(2, 2) == []
+  assert file.examples([1]) == [second]
+  assert file.examples([]) == []
 
 
 @pytest.mark.parametrize('end', ['\n', '\r\n'])

@@ -53,6 +53,7 @@ def test_lines_hold_what_evaluation_needs(tmp_path):
       'prediction': 'yes',
       'score': -0.5,
       'option_scores': [-0.5, -1.25],
+      'cut_tokens': 0,
   }
   assert second['index'] == 1
   assert second['options'] is None
@@ -93,7 +94,7 @@ def test_a_score_that_is_no_number_is_null_and_counted(tmp_path):
   nan = float('nan')
   said = [
       predictor.Prediction('no', -0.5, (-1.5, -0.5), 1),
-      predictor.Prediction('no', -0.5, (nan, -0.5), 1),
+      predictor.Prediction('no', -0.5, (nan, -0.5), 1, 17),
       predictor.Prediction('yes', nan, (nan, float('-inf')), 0),
   ]
   asked = [
@@ -107,4 +108,4 @@ def test_a_score_that_is_no_number_is_null_and_counted(tmp_path):
   assert [line['score'] for line in lines] == [-0.5, -0.5, None]
   assert lines[1]['option_scores'] == [None, -0.5]
   assert lines[2]['option_scores'] == [None, None]
-  assert writer.contents(path) == writer.Contents(3, 2, 'test:1')
+  assert writer.contents(path) == writer.Contents(3, 1, 'test:1', 2, 'test:1')
