@@ -94,24 +94,16 @@ def main(args: argparse.Namespace) -> int:
       _finish(subject, said)
       examples = sum(len(each.examples) for each in subject.work)
       seconds = time.perf_counter() - started
-      _say(
-          f'evaluated {examples:,} examples in {seconds:.0f} s'
-          f'{_remarks(answerer)}'
-      )
+      compiled = '; '.join(['', *answerer.compilations])
+      _say(f'evaluated {examples:,} examples in {seconds:.0f} s{compiled}')
+      if answerer.reused:
+        _say(
+            f'{answerer.reused:,} answers were there from an evaluation that'
+            ' was stopped'
+        )
+      for remark in answerer.remarks:
+        _say(remark)
   return 0
-
-
-def _remarks(answerer: answering.Answerer) -> str:
-  """Says how many inputs were cut, and how many answers were there already."""
-  found = ''
-  if answerer.reused:
-    found += (
-        f'; {answerer.reused:,} answers were there from an evaluation that was'
-        ' stopped'
-    )
-  if answerer.cut:
-    found += f'; {answerer.cut:,} inputs were too long and lost their end'
-  return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,7 +42,9 @@ class Answerer:
   """Puts everything to one model after the other.
 
   Attributes:
-    cut: The most inputs that were cut for a model.
+    remarks: What was odd about the texts, in sentences, as the first model read
+      them.
+    compilations: Of each run's programs, how many there were and their time.
     reused: How many answers were there from an evaluation that was stopped.
   """
 
@@ -54,7 +56,8 @@ class Answerer:
       output_dir: Where the answers of finished blocks are kept.
       first: Whether this host is the one that writes.
     """
-    self.cut = 0
+    self.remarks: list[str] = []
+    self.compilations: list[str] = []
     self.reused = 0
     self._settings = settings
     self._output_dir = output_dir
@@ -96,7 +99,8 @@ class Answerer:
     if self._holds is not model or self._predictor is None:
       # All answers were there already.
       return Answers(on_main, on_validation, None)
-    self.cut = max(self.cut, self._predictor.cut_inputs)
+    self.remarks = self.remarks or self._predictor.remarks.lines()
+    self.compilations[-1] = self._predictor.compilations()
     return Answers(on_main, on_validation, self._count())
 
   def _depends_on(self, model: systems.Model) -> dict[str, Any]:
@@ -164,7 +168,6 @@ class Answerer:
       self._predictor.params = native.load_params(
           model.path, before.model, self._mesh, use_ema
       )
-      self._predictor.cut_inputs = 0
       return
     self._predictor = self._loaded = before = None
     loaded = native.load_model(model.path, mesh=self._mesh, use_ema=use_ema)
@@ -178,6 +181,7 @@ class Answerer:
         normalisation=self._settings.normalisation,
         pmi_premise=self._settings.pmi_premise,
     )
+    self.compilations.append('')
     # The predictor alone holds the parameters, so that they can go.
     self._loaded = dataclasses.replace(loaded, params=None)
 
