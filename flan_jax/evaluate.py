@@ -38,6 +38,7 @@ from flan_jax.evaluation import results as results_lib
 from flan_jax.evaluation import settings as settings_lib
 from flan_jax.evaluation import systems
 from flan_jax.evaluation import table
+from flan_jax.inference import settings as decoding_lib
 import tqdm
 
 Eval = settings_lib.Eval
@@ -72,6 +73,7 @@ def main(args: argparse.Namespace) -> int:
   started = time.perf_counter()
   configuration.register(partitioning.MeshConfig)
   configuration.register(few_shot.Layout, 'FewShotLayout')
+  configuration.register(decoding_lib.Decoding)
   with (
       library_log.LibraryLog() as log,
       hosts.Session.from_args(args) as session,
@@ -346,6 +348,7 @@ def _finish(subject: _Subject, said: dict[str, answering.Answers]) -> None:
       without_validation=subject.without_validation,
       rendering=subject.rendering,
       normalisation=settings.normalisation,
+      decoding=dataclasses.asdict(settings.decoding),
       use_ema=settings.use_ema,
       published=published.beside(each.item.dataset.name for each in work),
   )

@@ -241,10 +241,18 @@ def test_what_is_asked_for(evaluate, run):
 
 
 def test_a_dataset_that_training_never_saw(evaluate):
-  code, _, err, folder = evaluate('--mixture=copy', '--max_examples=2')
+  code, _, err, folder = evaluate(
+      '--mixture=copy',
+      '--max_examples=2',
+      '--gin.Decoding.method=beam',
+      '--gin.Decoding.num_beams=2',
+  )
   assert code == 0, err
   results = json.loads((folder / 'results.json').read_text())
   assert {t['group'] for t in results['tasks']} == {'held_out_dataset'}
+  assert results['decoding']['method'] == 'beam'
+  page = (folder / 'report.html').read_text()
+  assert 'token by token (beam, num_beams 2, alpha 0.6)' in page
 
 
 def test_the_untuned_model_has_none_beside_it(evaluate, run):

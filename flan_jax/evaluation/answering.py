@@ -115,6 +115,7 @@ class Answerer:
         'lengths': self._settings.task_feature_lengths or model.run['lengths'],
         'normalisation': self._settings.normalisation,
         'pmi_premise': self._settings.pmi_premise,
+        'decoding': dataclasses.asdict(self._settings.decoding),
     }
 
   def _use_ema(self, model: systems.Model) -> bool:
@@ -180,6 +181,7 @@ class Answerer:
         batch_size=self._settings.batch_size,
         normalisation=self._settings.normalisation,
         pmi_premise=self._settings.pmi_premise,
+        decoding=self._settings.decoding,
     )
     self.compilations.append('')
     # The predictor alone holds the parameters, so that they can go.

@@ -41,6 +41,7 @@ def assemble(
     without_validation: Sequence[str] = (),
     rendering: protocol.Rendering,
     normalisation: str,
+    decoding: Mapping[str, Any] | None = None,
     use_ema: bool = False,
     published: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
@@ -60,6 +61,7 @@ def assemble(
     without_validation: Datasets of which there were none.
     rendering: Which rows were evaluated.
     normalisation: How options of different lengths were compared.
+    decoding: How answers were written, if it is known.
     use_ema: Whether models were averages.
     published: Scores of papers on these datasets.
   """
@@ -80,6 +82,7 @@ def assemble(
       'max_examples': rendering.limit,
       'seed': rendering.seed,
       'normalisation': normalisation,
+      'decoding': dict(decoding or {}),
       'use_ema': use_ema,
       'systems': {name: dict(each) for name, each in systems.items()},
       **means,

@@ -54,6 +54,7 @@ class Eval:
       run's.
     few_shot_layout: How exemplars stand before the query; by default that of
       the first run.
+    decoding: How answers are written; greedily by default.
     normalisation: 'sum': options compare by log-likelihood. 'mean': by
       log-likelihood per token. 'pmi': by what the input adds to it.
     pmi_premise: For 'pmi': what an option's log-likelihood is compared with
@@ -79,6 +80,7 @@ class Eval:
   batch_size: int = 64
   task_feature_lengths: dict[str, int] | None = None
   few_shot_layout: few_shot.Layout | None = None
+  decoding: decoding_settings.Decoding = decoding_settings.Decoding()  # noqa: RUF009
   normalisation: decoding_settings.Normalisation = 'sum'
   pmi_premise: str = 'Answer:'
   use_ema: bool = False
@@ -112,6 +114,9 @@ class Eval:
       configuration.instance(
           'FEW_SHOT_LAYOUT', self.few_shot_layout, few_shot.Layout
       )
+    configuration.instance(
+        'DECODING', self.decoding, decoding_settings.Decoding
+    )
     configuration.one_of(
         'Eval.normalisation',
         self.normalisation,

@@ -23,7 +23,7 @@ _KIND = {
     'held_out_dataset': 'held-out dataset',
     'seen': 'trained template',
 }
-_HOW = {'rank': 'ranked options', 'generate': 'greedy text'}
+_HOW = {'rank': 'ranked options', 'generate': 'written text'}
 
 
 def render(
@@ -220,16 +220,16 @@ def _method(results: Mapping[str, Any]) -> str:
   limit = results['max_examples']
   entries = {
       'Ranked options': (
-          'The answer is the option with the highest log-likelihood. The'
-          ' percentage beside it is its share of the probability of all'
+          f'The answer is the option with the highest {_compared_by(results)}.'
+          ' The percentage beside it is its share of the probability of all'
           ' options.'
       ),
-      'Greedy text': (
-          'The answer is written token by token. Exact match forgives white'
-          ' space only; SQuAD, TriviaQA and ReCoRD metrics forgive case,'
-          ' punctuation and articles; the best of all accepted answers counts.'
-          ' A written option counts as chosen whatever its case, with or'
-          ' without a full stop.'
+      'Written text': (
+          f'The answer is written token by token ({_decoding(results)}). Exact'
+          ' match forgives white space only; SQuAD, TriviaQA and ReCoRD'
+          ' metrics forgive case, punctuation and articles; the best of all'
+          ' accepted answers counts. A written option counts as chosen'
+          ' whatever its case, with or without a full stop.'
       ),
       'Majority class': (
           'The most frequent answer of the training split, given to every'
@@ -275,6 +275,25 @@ def _method(results: Mapping[str, Any]) -> str:
       for name, text in entries.items()
   )
   return f'<dl class="method">{items}</dl>'
+
+
+def _compared_by(results: Mapping[str, Any]) -> str:
+  """What options are compared by, as `Eval.normalisation` has it."""
+  return {
+      'mean': 'log-likelihood per token',
+      'pmi': 'log-likelihood, less that without the inputs',
+  }.get(results['normalisation'], 'log-likelihood')
+
+
+def _decoding(results: Mapping[str, Any]) -> str:
+  """How answers are written: the method, and what it depends on."""
+  settings = results['decoding']
+  method = settings.get('method', 'greedy')
+  parts = {
+      'sample': ('temperature', 'top_k', 'top_p', 'seed'),
+      'beam': ('num_beams', 'alpha'),
+  }.get(method, ())
+  return ', '.join([method, *(f'{name} {settings[name]}' for name in parts)])
 
 
 def _best_template(results: Mapping[str, Any]) -> str:
