@@ -33,6 +33,11 @@ def end() -> None:
     log._order('end')
 
 
+def file_name(host: int = 0) -> str:
+  """Returns the name of a host's file."""
+  return f'libraries_{host}.log' if host else 'libraries.log'
+
+
 class LibraryLog:
   """Keeps the messages of libraries while it is entered.
 
@@ -89,8 +94,7 @@ class LibraryLog:
         libraries_<host>.log for other hosts than the first one.
       host: The number of this host.
     """
-    name = f'libraries_{host}.log' if host else 'libraries.log'
-    path = pathlib.Path(folder) / name
+    path = pathlib.Path(folder) / file_name(host)
     try:
       path.parent.mkdir(parents=True, exist_ok=True)
     except OSError:

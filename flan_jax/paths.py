@@ -9,6 +9,7 @@ import pathlib
 import re
 
 from flan_jax import errors
+from flan_jax import storage
 
 # Strict editable installs link files one by one; resolve() leads back to the
 # real folder, so that files added later are seen.
@@ -50,8 +51,8 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
   The file need not exist; a path found nowhere comes back as it was given, so
   that the caller's error names what the user wrote.
   """
-  given = pathlib.Path(path).expanduser()
-  if given.exists() or given.is_absolute():
+  given = storage.path(path)
+  if storage.is_address(given) or given.exists() or given.is_absolute():
     return given
   packaged = root() / given
   return packaged if packaged.exists() else given

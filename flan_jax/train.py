@@ -25,6 +25,7 @@ from flan_jax import hosts as hosts_lib
 from flan_jax import library_log
 from flan_jax import partitioning
 from flan_jax import paths
+from flan_jax import storage
 from flan_jax import training_data
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import runs
@@ -151,7 +152,7 @@ class _Run:
     """
     self._settings = settings
     self._text = text
-    self._directory = pathlib.Path(settings.model_dir).expanduser()
+    self._directory = storage.path(settings.model_dir)
     self._data = training_data.TrainingData(settings, access, skip_missing)
 
   def describe(self) -> None:
@@ -217,12 +218,24 @@ class _Run:
 
     trainer = session.together(make)
     hosts_lib.meet(trainer.mesh)
-    with partitioning.use(trainer.mesh):
-      log.keep(self._directory, session.index)
+    with (
+        self._staging(session) as staging,
+        partitioning.use(trainer.mesh),
+    ):
+      log.keep(staging.folder, session.index)
       if session.first:
         self._write_run(trainer, session.count)
         _say(f'{self._summary(trainer.model)}; {_mesh_line(trainer.mesh)}')
-      return self._loop(trainer, going_on, started, session)
+      return self._loop(trainer, going_on, started, session, staging)
+
+  def _staging(self, session: hosts_lib.Session) -> storage.Staging:
+    """Opens the folder that this host adds to files in."""
+    from flan_jax.training import metrics
+
+    names = [library_log.file_name(session.index)]
+    if session.first:
+      names += [metrics.METRICS_FILE, tracking.ID_FILE]
+    return storage.Staging(self._directory, names)
 
   def _prepare(self, going_on: _GoingOn) -> tuple[int | None, bool]:
     """Checks that the run may go on, and reads its rows.
@@ -234,7 +247,8 @@ class _Run:
       UserError: As `main`.
     """
     tracking.check(self._settings.wandb_project)
-    steps = runs.steps(self._directory)
+    with storage.reached('MODEL_DIR', self._directory):
+      steps = runs.steps(self._directory)
     if steps:
       self._check_same_run(going_on)
       last = runs.step_path(self._directory, steps[-1])
@@ -266,6 +280,7 @@ class _Run:
       going_on: _GoingOn,
       started: float,
       session: hosts_lib.Session,
+      staging: storage.Staging,
   ) -> int:
     """Opens what the loop needs, runs it, and closes everything again."""
     from flan_jax.checkpoints import native
@@ -299,7 +314,7 @@ class _Run:
         )
         stack.callback(batches.close)
         train_step = compiling.result()
-      writer = self._writer(trainer.mesh, step, started, session.first)
+      writer = self._writer(trainer.mesh, step, started, session.first, staging)
       stack.callback(writer.close)
       step = loop.train(
           loop.LoopConfig(
@@ -407,6 +422,7 @@ class _Run:
       start: int,
       started: float,
       first: bool,
+      staging: storage.Staging,
   ) -> 'metrics_lib.Writer':
     """Opens the places that the run's numbers go to."""
     from flan_jax.data import packing
@@ -420,11 +436,11 @@ class _Run:
     run = None
     if first and settings.wandb_project is not None:
       run = tracking.WandB(
-          settings.wandb_project, self._directory, self._data.facts()
+          settings.wandb_project, staging.folder, self._data.facts()
       )
       _say(f'Weights & Biases: {run.place}')
     return metrics.Writer(
-        self._directory,
+        staging.folder,
         start=start,
         total=settings.train_steps,
         log_period=settings.log_period,
@@ -439,6 +455,7 @@ class _Run:
             device_count=mesh.size,
         ),
         tracking=run,
+        staging=staging,
     )
 
   def _evaluator(
@@ -493,8 +510,8 @@ class _Run:
 
     model = trainer.model
     settings = self._settings
-    self._directory.mkdir(parents=True, exist_ok=True)
-    runs.write_text(self._directory / runs.CONFIG_FILE, self._text)
+    storage.make_folder(self._directory)
+    storage.write(self._directory / runs.CONFIG_FILE, self._text)
     runs.write(
         self._directory,
         settings.model,
@@ -513,9 +530,7 @@ class _Run:
             'settings': self._data.facts(),
         },
     )
-    runs.write_text(
-        self._directory / _PARAMETERS_FILE, trainer.parameter_table()
-    )
+    storage.write(self._directory / _PARAMETERS_FILE, trainer.parameter_table())
     starts.add(
         self._directory,
         {

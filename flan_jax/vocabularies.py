@@ -16,6 +16,7 @@ from flan_jax import errors
 from flan_jax import joining
 from flan_jax import paths
 from flan_jax import sentencepiece_models
+from flan_jax import storage
 import numpy as np
 
 PAD_ID = 0
@@ -113,13 +114,14 @@ class SentencePieceVocabulary:
     """
     import sentencepiece  # Half a megabyte of native code: only when needed.
 
-    self.path = pathlib.Path(path)
+    self.path = storage.path(path)
     self.extra_ids = extra_ids
     try:
       model = self.path.read_bytes()
     except OSError as error:
       raise errors.UserError(
-          f'{self.path}: cannot read the vocabulary ({error.strerror}); give'
+          f'{self.path}: cannot read the vocabulary'
+          f' ({storage.reason(error)}); give'
           ' the path of a SentencePiece .model file, or "bytes".'
       ) from error
     self.sha256 = hashlib.sha256(model).hexdigest()

@@ -10,6 +10,8 @@ import json
 import pathlib
 from typing import Any
 
+from flan_jax import storage
+
 ARRAYS = ('params', 'optimizer')
 POSITION = 'position'
 _METADATA = '_METADATA'
@@ -94,7 +96,11 @@ def _read_arrays(item: pathlib.Path, index: int, count: int) -> None:
   import tensorstore
 
   json.loads((item / _METADATA).read_text(encoding='utf-8'))
-  base = {'driver': 'ocdbt', 'base': f'file://{item.absolute()}/'}
+  scheme = '' if storage.is_address(item) else 'file://'
+  base = {
+      'driver': 'ocdbt',
+      'base': f'{scheme}{storage.absolute(item)}/',
+  }
   if not (item / _MANIFEST).is_file():
     raise FileNotFoundError(item)  # Else it would be an empty database.
   keys = tensorstore.KvStore.open(base).result().list().result()

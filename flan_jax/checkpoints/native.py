@@ -6,8 +6,8 @@
                                            the step's numbers
 
 Random numbers follow from the seed and the step. A checkpoint is written under
-a temporary name and renamed when it is complete, so a crash or a full disk
-leaves the earlier ones as they were.
+a temporary name and renamed when it is complete (in a bucket: is marked then),
+so a crash or a full disk leaves the earlier ones as they were.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from flan_jax import errors
 from flan_jax import hosts
 from flan_jax import partitioning
+from flan_jax import storage
 from flan_jax import vocabularies
 from flan_jax.checkpoints import failures
 from flan_jax.checkpoints import integrity
@@ -68,7 +69,7 @@ class Checkpointer:
       merge: Makes one data position of those of all hosts; needed only where
         there are several.
     """
-    self._directory = pathlib.Path(directory).absolute()
+    self._directory = storage.absolute(storage.path(directory))
     self._merge = merge
     self._quiet = failures.Quiet()
     self._quiet.begin()
@@ -91,9 +92,11 @@ class Checkpointer:
             preservation_policy=self._policy,
             cleanup_tmp_directories=True,
             # The name itself says that a checkpoint is complete, on every
-            # file system.
+            # file system; a bucket renames nothing in one go.
             atomicity_options=ocp.options.AtomicityOptions(
-                mode=ocp.options.AtomicityMode.ATOMIC_RENAME
+                mode=ocp.options.AtomicityMode.COMMIT_FILE
+                if storage.is_address(self._directory)
+                else ocp.options.AtomicityMode.ATOMIC_RENAME
             ),
         ),
     )

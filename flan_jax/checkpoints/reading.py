@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from flan_jax import errors
+from flan_jax import storage
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import layout
 from flan_jax.models import naming
@@ -96,7 +97,7 @@ def names(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
   """
   with readable(path):
     handler = ocp.PyTreeCheckpointHandler()
-    saved = naming.flatten(handler.metadata(path.absolute()).tree)
+    saved = naming.flatten(handler.metadata(storage.absolute(path)).tree)
     return {name: tuple(leaf.shape) for name, leaf in saved.items()}
 
 
@@ -111,7 +112,7 @@ def restore_named(
   nested = naming.unflatten(wanted)
   with readable(path):
     read = ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
-        path.absolute(),
+        storage.absolute(path),
         args=ocp.args.PyTreeRestore(
             item=nested,
             restore_args=ocp.checkpoint_utils.construct_restore_args(nested),

@@ -10,12 +10,13 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import tempfile
 from typing import Any
+import uuid
 
 from flan_jax import errors
 from flan_jax import paths
+from flan_jax import storage
 from flan_jax import vocabularies
 from flan_jax.models import config as model_config
 
@@ -26,6 +27,8 @@ VOCABULARY_FILE = 'vocabulary.model'
 _BROKEN = 'broken_'
 _UNSET = object()
 _STEP = re.compile(rf'{PREFIX}_(\d+)')
+# Orbax puts it into a checkpoint in a bucket last of all.
+_COMPLETE = 'commit_success.txt'
 _FAMILIES = {cls.family: cls for cls in model_config.FAMILIES}
 
 
@@ -33,18 +36,22 @@ def steps(directory: str | os.PathLike[str]) -> list[int]:
   """Returns the steps of a MODEL_DIR's complete checkpoints, ascending.
 
   A checkpoint gets its name once it is complete, so a folder of that name is
-  one.
+  one. In a bucket it has its name from the start, and a mark at the end.
   """
-  folder = pathlib.Path(directory)
+  folder = storage.path(directory)
   if not folder.is_dir():
     return []
-  found = (_STEP.fullmatch(path.name) for path in folder.iterdir())
-  return sorted(int(match.group(1)) for match in found if match)
+  return sorted(
+      int(match.group(1))
+      for path in folder.iterdir()
+      if (match := _STEP.fullmatch(path.name))
+      and (not storage.is_address(path) or (path / _COMPLETE).is_file())
+  )
 
 
 def step_path(directory: str | os.PathLike[str], step: int) -> pathlib.Path:
   """Returns the folder of a step's checkpoint."""
-  return pathlib.Path(directory) / f'{PREFIX}_{step}'
+  return storage.path(directory) / f'{PREFIX}_{step}'
 
 
 def set_aside(checkpoint: pathlib.Path) -> pathlib.Path:
@@ -64,7 +71,13 @@ def check_writable(directory: str | os.PathLike[str]) -> None:
   Raises:
     UserError: It cannot, or a file in it cannot.
   """
-  folder = pathlib.Path(directory)
+  folder = storage.path(directory)
+  if storage.is_address(folder):
+    trial = folder / f'.flan_jax_{uuid.uuid4().hex[:12]}'
+    with storage.reached('MODEL_DIR', folder):
+      storage.write(trial, '')
+      trial.unlink()
+    return
   nearest = next(
       path for path in (folder, *folder.absolute().parents) if path.exists()
   )
@@ -96,8 +109,12 @@ def locate(path: str | os.PathLike[str]) -> tuple[pathlib.Path, int]:
   Raises:
     UserError: There is no such run or checkpoint; those that exist are named.
   """
-  paths.check_local('checkpoint', path)
-  given = pathlib.Path(path).expanduser()
+  storage.check('checkpoint', path)
+  with storage.reached('checkpoint', path):
+    return _locate(storage.path(path))
+
+
+def _locate(given: pathlib.Path) -> tuple[pathlib.Path, int]:
   match = _STEP.fullmatch(given.name)
   directory = given.parent if match else given
   known = steps(directory)
@@ -122,7 +139,7 @@ def locate(path: str | os.PathLike[str]) -> tuple[pathlib.Path, int]:
 def _runs_near(given: pathlib.Path) -> str:
   """Says which runs lie in `given`, or else in the first parent there is."""
   folder = given
-  while not folder.is_dir() and folder != folder.parent:
+  while not folder.is_dir() and storage.has_parent(folder):
     folder = folder.parent
   runs = sorted(str(found.parent) for found in folder.glob(f'*/{RUN_FILE}'))
   if not runs and (folder / RUN_FILE).is_file() and folder != given:
@@ -148,26 +165,18 @@ def write(
     vocabulary_spec: What `vocabularies.load` made it from.
     facts: Whatever else the run wants to say of itself, fit for JSON.
   """
-  folder = pathlib.Path(directory)
+  folder = storage.path(directory)
   described = dict(vocabulary.describe(), path=vocabulary_spec)
   if vocabulary_spec != 'bytes':
     described['path'] = VOCABULARY_FILE
-    temporary = folder / f'.{VOCABULARY_FILE}.tmp'
-    shutil.copyfile(paths.find(vocabulary_spec), temporary)
-    os.replace(temporary, folder / VOCABULARY_FILE)
+    content = paths.find(vocabulary_spec).read_bytes()
+    storage.write(folder / VOCABULARY_FILE, content)
   info = {
       'model': {'family': model.family, **dataclasses.asdict(model)},
       'vocabulary': described,
       **facts,
   }
-  write_text(folder / RUN_FILE, json.dumps(info, indent=2) + '\n')
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file whole or not at all."""
-  temporary = path.with_name(f'.{path.name}.tmp')
-  temporary.write_text(text, encoding='utf-8')
-  os.replace(temporary, path)
+  storage.write(folder / RUN_FILE, json.dumps(info, indent=2) + '\n')
 
 
 def changes(
@@ -202,11 +211,11 @@ def read(directory: str | os.PathLike[str]) -> dict[str, Any]:
   Raises:
     UserError: It is missing or no JSON.
   """
-  path = pathlib.Path(directory) / RUN_FILE
+  path = storage.path(directory) / RUN_FILE
   try:
     return json.loads(path.read_text(encoding='utf-8'))
   except OSError as error:
-    raise errors.UserError(f'{path}: {error.strerror}') from error
+    raise errors.UserError(f'{path}: {storage.reason(error)}') from error
   except ValueError as error:
     raise errors.UserError(f'{path}: is no JSON: {error}') from error
 
@@ -219,7 +228,7 @@ def read_model(
   Raises:
     UserError: run.json does not describe a model that this version knows.
   """
-  path = pathlib.Path(directory) / RUN_FILE
+  path = storage.path(directory) / RUN_FILE
   fields = dict(read(directory).get('model', {}))
   family = fields.pop('family', None)
   if family not in _FAMILIES:
@@ -241,12 +250,12 @@ def read_vocabulary(
   Raises:
     UserError: The copy in the run is missing or is not the one it was.
   """
-  folder = pathlib.Path(directory)
+  folder = storage.path(directory)
   described = read(folder)['vocabulary']
   spec = described['path']
-  vocabulary = vocabularies.load(
-      spec if spec == 'bytes' else folder.resolve() / spec
-  )
+  # A path of a run must not be found in the package.
+  place = folder if storage.is_address(folder) else folder.resolve()
+  vocabulary = vocabularies.load(spec if spec == 'bytes' else place / spec)
   found = vocabulary.describe()
   if found['sha256'] != described['sha256']:
     raise errors.UserError(

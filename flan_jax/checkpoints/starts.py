@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from flan_jax import environment
-from flan_jax.checkpoints import runs
+from flan_jax import storage
 
 FILE = 'environment.json'
 
@@ -28,7 +28,7 @@ def add(directory: pathlib.Path, facts: Mapping[str, Any]) -> None:
       **environment.describe(),
   }
   text = json.dumps({'starts': [*read(directory), start]}, indent=2)
-  runs.write_text(directory / FILE, text + '\n')
+  storage.write(directory / FILE, text + '\n')
 
 
 def read(directory: pathlib.Path) -> list[dict[str, Any]]:

@@ -113,6 +113,7 @@ def train(
         writer.write(step, record)
         if stops or config.saves(step):
           guard.check_state(step, (state.params, state.optimizer))
+          writer.flush()
           stall = _seconds(
               checkpointer.save,
               step,

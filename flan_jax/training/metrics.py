@@ -16,6 +16,7 @@ import time
 from typing import Any, TextIO, TYPE_CHECKING
 
 from flan_jax import errors
+from flan_jax import storage
 from flan_jax.training import periods
 from flan_jax.training import tracking as tracking_lib
 from flan_jax.training import utilization as utilization_lib
@@ -34,7 +35,7 @@ _MUCH_WAITING = 0.2
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Returns the lines of a metrics.jsonl; a line cut short ends the file."""
   records = []
-  with open(path, encoding='utf-8') as file:
+  with storage.path(path).open(encoding='utf-8') as file:
     for line in file:
       try:
         records.append(json.loads(line))
@@ -138,11 +139,12 @@ class Writer:
       members: periods.Members | None = None,
       utilization: utilization_lib.Utilization | None = None,
       tracking: tracking_lib.Tracking | None = None,
+      staging: storage.Staging | None = None,
   ):
     """Opens the files, and drops records of steps that will be done again.
 
     Args:
-      directory: The MODEL_DIR.
+      directory: The MODEL_DIR, or the folder in which its files grow.
       start: The step that the run goes on from.
       total: The last step.
       log_period: Steps between lines on the terminal and in TensorBoard.
@@ -151,6 +153,7 @@ class Writer:
       members: Those of the mixture, for losses by cluster and collection.
       utilization: What model and devices allow, for MFU and memory.
       tracking: Another place for what TensorBoard gets; closed with this.
+      staging: Puts the files into a bucket, where the MODEL_DIR is in one.
     """
     self._active = active
     self._log_period = log_period
@@ -169,6 +172,7 @@ class Writer:
     )
     self._period = periods.Period(members, utilization)
     self._tracking = tracking
+    self._staging = staging
     # On a terminal a bar, in a file plain lines.
     self._bar = (
         tqdm.tqdm(total=total, initial=start, unit='step', desc='train')
@@ -200,6 +204,18 @@ class Writer:
     self._plot(step, scalars | evaluated)
     if due:
       self._show(step, means)
+      if self._staging is not None:
+        self._staging.push_soon()
+
+  def flush(self) -> None:
+    """Sees to it that what was written is in the MODEL_DIR.
+
+    Raises:
+      UserError: That is in a bucket, which cannot be written.
+    """
+    if self._active and self._staging is not None:
+      self._board.flush()
+      self._staging.push()
 
   def say(self, text: str) -> None:
     """Prints a line on the first host's terminal, above the bar."""

@@ -7,7 +7,7 @@ from typing import Any
 from flan_jax import configuration
 from flan_jax import errors
 from flan_jax import partitioning
-from flan_jax import paths
+from flan_jax import storage
 from flan_jax.checkpoints import retention as retention_lib
 from flan_jax.data import few_shot
 from flan_jax.models import config as model_config
@@ -124,7 +124,7 @@ class Train:
 
   def __post_init__(self):
     for name in ('model_dir', 'initial_checkpoint_path'):
-      paths.check_local(name.upper(), getattr(self, name))
+      storage.check(name.upper(), getattr(self, name))
     for name in ('model_dir', 'mixture_or_task_name', 'vocabulary'):
       configuration.text(name.upper(), getattr(self, name))
     for name in (

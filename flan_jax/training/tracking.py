@@ -11,7 +11,7 @@ import uuid
 from flan_jax import errors
 from flan_jax.checkpoints import runs
 
-_ID_FILE = 'wandb.json'
+ID_FILE = 'wandb.json'
 
 
 class Tracking(Protocol):
@@ -62,7 +62,7 @@ class WandB:
     """
     # No dependency: it is there only if the user has installed it.
     wandb: Any = importlib.import_module('wandb')
-    path = directory / _ID_FILE
+    path = directory / ID_FILE
     if path.is_file():
       identity = json.loads(path.read_text())['id']
     else:

@@ -8,6 +8,7 @@ import statistics
 from typing import Any
 
 from flan_jax import errors
+from flan_jax import storage
 from flan_jax.checkpoints import runs as runs_lib
 from flan_jax.checkpoints import starts
 from flan_jax.training import metrics
@@ -139,7 +140,9 @@ def load(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
   Raises:
     UserError: One is no run, or has done no step.
   """
-  folders = [pathlib.Path(path).expanduser() for path in paths]
+  for path in paths:
+    storage.check('flan-jax compare', path)
+  folders = [storage.path(path) for path in paths]
   found = []
   for folder, name in zip(folders, _names(folders), strict=True):
     if not (folder / runs_lib.RUN_FILE).is_file():
@@ -161,7 +164,7 @@ def load(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
 
 def _names(folders: Sequence[pathlib.Path]) -> list[str]:
   """Returns the ends of paths, as long as it takes to tell them apart."""
-  parts = [folder.absolute().parts for folder in folders]
+  parts = [storage.absolute(folder).parts for folder in folders]
   for place, part in enumerate(parts):
     if part in parts[:place]:
       raise errors.UserError(f'{folders[place]}: is named twice')
