@@ -10,7 +10,6 @@ import argparse
 from collections.abc import Sequence
 import dataclasses
 import os
-import pathlib
 import sys
 import time
 from typing import Any
@@ -80,8 +79,7 @@ def main(args: argparse.Namespace) -> int:
   ):
     subject = session.together(lambda: _read(args))
     session.agree(subject.common)
-    cache = args.cache_dir or paths.cache_dir()
-    compilation.use_cache(pathlib.Path(cache).expanduser())
+    compilation.use_cache(paths.cache_dir(args.cache_dir))
     log.keep(subject.output_dir, session.index)
     answerer = session.together(
         lambda: answering.Answerer(

@@ -58,9 +58,19 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
   return packaged if packaged.exists() else given
 
 
-def cache_dir() -> pathlib.Path:
-  """Returns the default cache directory (`$FLAN_JAX_CACHE` sets it)."""
-  named = os.environ.get('FLAN_JAX_CACHE')
+def cache_dir(named: str | os.PathLike[str] | None = None) -> pathlib.Path:
+  """Returns this machine's cache directory.
+
+  Args:
+    named: What --cache_dir says, if anything. Otherwise, and where it is in a
+      bucket, `$FLAN_JAX_CACHE` or else the user's cache has it.
+
+  Raises:
+    UserError: `$FLAN_JAX_CACHE` is an address.
+  """
+  if named is None or storage.is_address(named):
+    named = os.environ.get('FLAN_JAX_CACHE')
+    check_local('FLAN_JAX_CACHE', named)
   if named:
     return pathlib.Path(named).expanduser()
   base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
@@ -80,6 +90,6 @@ def check_local(name: str, path: str | os.PathLike[str] | None) -> None:
   match = re.match(r'([a-z][a-z0-9+.\-]+)://', str(path or ''))
   if match is not None:
     raise errors.UserError(
-        f'{name}: {path}: buckets are used through a folder that they are'
-        f' mounted on, not as {match.group(0)}; docs/launching.md says how'
+        f'{name}: {path}: must be a folder, not {match.group(0)}; a bucket can'
+        ' be mounted on one, docs/launching.md says how'
     )

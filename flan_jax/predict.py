@@ -12,7 +12,6 @@ import argparse
 from collections.abc import Iterator, Sequence
 import dataclasses
 import itertools
-import pathlib
 from typing import Any
 
 from flan_jax import compilation
@@ -61,8 +60,7 @@ def main(args: argparse.Namespace) -> int:
   ):
     run = session.together(lambda: _read(args))
     session.agree(run.common)
-    cache = args.cache_dir or paths.cache_dir()
-    compilation.use_cache(pathlib.Path(cache).expanduser())
+    compilation.use_cache(paths.cache_dir(args.cache_dir))
     work = prediction_run.open_work(run, session)
     log.keep(run.directory, session.index)
     done = work.predict(session)

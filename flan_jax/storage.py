@@ -118,7 +118,7 @@ def reason(error: BaseException) -> str:
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
   if isinstance(error, FileNotFoundError):
-    return f'there is no {error}'
+    return 'there is no such bucket or file'
   return ' '.join(str(error).split()) or type(error).__name__
 
 
@@ -186,9 +186,9 @@ class Staging:
       return
     with self._lock, reached('MODEL_DIR', self._target):
       for file in sorted(self.folder.rglob('*')):
-        name = file.relative_to(self.folder).as_posix()
         if file.is_symlink() or not file.is_file():
           continue
+        name = file.relative_to(self.folder).as_posix()
         state = _state(file)
         if state != self._put.get(name):
           write(self._target / name, file.read_bytes())
@@ -201,22 +201,22 @@ class Staging:
       self._pool.submit(self._try)
 
   def _try(self) -> None:
+    """Does the same, and leaves it to the next time where it fails."""
     try:
       self.push()
     except errors.UserError as error:
-      # The next checkpoint tries again, and ends the run if it must.
       logging.getLogger(__name__).warning('%s', error)
-
-  def close(self) -> None:
-    """Puts the rest into the bucket, and removes the local folder."""
-    with self._stack:
-      self.push()
 
   def __enter__(self) -> 'Staging':
     return self
 
-  def __exit__(self, *_: Any) -> None:
-    self.close()
+  def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+    """Puts the rest into the bucket, and removes the local folder."""
+    with self._stack:
+      if kind is None:
+        self.push()
+      else:  # What ends the run is what the user must hear of.
+        self._try()
 
 
 def _state(file: pathlib.Path) -> tuple[int, int]:

@@ -12,7 +12,6 @@ from concurrent import futures
 import contextlib
 import dataclasses
 import functools
-import pathlib
 import sys
 import time
 from typing import Any, TYPE_CHECKING
@@ -88,8 +87,7 @@ def main(args: argparse.Namespace) -> int:
       hosts_lib.Session.from_args(args) as session,
   ):
     run = session.together(read)
-    cache = args.cache_dir or paths.cache_dir()
-    compilation.use_cache(pathlib.Path(cache).expanduser())
+    compilation.use_cache(paths.cache_dir(args.cache_dir))
     going_on = _GoingOn(
         other_settings=getattr(args, 'resume_with_changes', False),
         other_optimizer=getattr(args, 'reset_optimizer', False),

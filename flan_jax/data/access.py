@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flan_jax import errors
 from flan_jax import paths
+from flan_jax import storage
 from flan_jax.data import catalogue as catalogue_lib
 
 if TYPE_CHECKING:
@@ -41,12 +42,14 @@ class Access:
 
     Raises:
       UserError: A module of `imports` or a path of `mixtures` is not there, a
-        folder is a bucket's address, or two declarations have one name.
+        folder is an address that cannot be used, or two declarations have one
+        name.
     """
     # Reading rows needs pyarrow, which listing names does not.
     from flan_jax.data import rows
 
-    for flag in ('tfds_data_dir', 'data_dir', 'cache_dir'):
+    storage.check('--cache_dir', args.cache_dir)
+    for flag in ('tfds_data_dir', 'data_dir'):
       paths.check_local(f'--{flag}', getattr(args, flag))
     import_modules(args.imports or [])
     settings = rows.SourceSettings(

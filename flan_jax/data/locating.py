@@ -18,6 +18,8 @@ from flan_jax import errors
 from flan_jax.data import functions
 from flan_jax.data import manifest as manifest_lib
 from flan_jax.data import preparing
+from flan_jax.data import reader
+from flan_jax.data import shared_rows
 from flan_jax.data import sources
 from flan_jax.data import specs
 from flan_jax.data import wanted_rows
@@ -77,6 +79,7 @@ class View:
       settings: base.SourceSettings,
       cache: pathlib.Path,
       number: int = 0,
+      bucket: pathlib.Path | None = None,
   ):
     """Makes a view; nothing is read yet.
 
@@ -85,11 +88,15 @@ class View:
       settings: What the user says about sources.
       cache: Where rows are kept.
       number: 0 for the first source declared, n for the n-th alternative.
+      bucket: Where hosts share the rows that they keep in `cache`, if they do.
     """
     self.dataset = dataset
     self.number = number
     self._settings = settings
     self._cache = cache
+    self.shared: shared_rows.SharedRows | None = None
+    if bucket is not None:
+      self.shared = shared_rows.SharedRows(bucket / 'rows' / self._folder_name)
 
   @functools.cached_property
   def source(self) -> base.Source:
@@ -129,7 +136,8 @@ class View:
   ) -> tuple[pathlib.Path, manifest_lib.SplitManifest] | None:
     """Returns where a split is stored, with its manifest; None if nowhere.
 
-    Rows of a source that is not here any more are found too.
+    Rows of a source that is not here any more are found too; and those in the
+    bucket, which `opened` brings here.
 
     Raises:
       UserError: The declaration has a mistake that only now shows.
@@ -148,16 +156,52 @@ class View:
         try:
           times[name] = (self._home / name).stat().st_mtime_ns
         except OSError:
-          continue  # Gone since the folder was listed.
+          # In the bucket, or gone since the folder was listed.
+          if self.shared is not None:
+            times[name] = 0
       names = sorted(times, key=lambda name: (-times[name], name))
     for name in names:
       manifest = manifest_lib.load(self._home / name)
+      if manifest is None and self.shared is not None:
+        manifest = self.shared.manifest(name)
       # Others may have skipped broken rows to get these.
       if manifest and not (
           manifest.skipped and self._settings.on_error == 'raise'
       ):
         return self._home / name, manifest
     return None
+
+  def opened(
+      self,
+      split: str,
+      folder: pathlib.Path,
+      manifest: manifest_lib.SplitManifest,
+  ) -> reader.Rows:
+    """Opens a split that is stored, and checks it.
+
+    Raises:
+      UserError: It is in the bucket alone and cannot be copied from there, it
+        is empty, or a field is not in the rows.
+    """
+    if self.shared is not None and manifest_lib.load(folder) is None:
+      self.shared.get(folder, manifest)
+    rows = reader.Rows(self.dataset, split, folder, manifest)
+    rows.check()
+    return rows
+
+  def share(self, folder: pathlib.Path, replace: bool = False) -> None:
+    """Puts a split that is stored here into the bucket, if there is one.
+
+    Args:
+      folder: Where it is stored, as `stored` says.
+      replace: Put it in the place of rows that are there already.
+
+    Raises:
+      UserError: The bucket cannot be written.
+    """
+    if self.shared is not None and manifest_lib.load(folder) is not None:
+      if replace or self.shared.manifest(folder.name) is None:
+        self.shared.put(folder)
 
   def is_here(self, split: str) -> bool:
     """Whether a split is stored, or can be read from its source."""
@@ -181,16 +225,20 @@ class View:
     return f' (version {version}, where {wanted} is declared)'
 
   @property
+  def _folder_name(self) -> str:
+    return re.sub(r'[^\w.-]', '_', self.dataset.name)
+
+  @property
   def _home(self) -> pathlib.Path:
-    name = re.sub(r'[^\w.-]', '_', self.dataset.name)
-    return self._cache / 'rows' / name
+    return self._cache / 'rows' / self._folder_name
 
   @functools.cached_property
   def _stored_names(self) -> list[str]:
+    names = self.shared.names() if self.shared is not None else []
     try:
-      return os.listdir(self._home)
+      return [*{*names, *os.listdir(self._home)}]
     except OSError:
-      return []
+      return names
 
   def _names(self, split: str) -> list[str]:
     """Returns the splits of the source that a split of ours takes rows of."""

@@ -121,14 +121,19 @@ def findings(splits: Iterable[SplitManifest]) -> list[str]:
 def load(folder: str | os.PathLike[str]) -> SplitManifest | None:
   """Reads a folder's manifest; None unless folder and manifest are whole."""
   folder = pathlib.Path(folder)
+  manifest = read(folder)
+  try:
+    # A disk that filled up or lost power leaves a file too short.
+    size = (folder / 'rows.arrow').stat().st_size
+  except OSError:
+    return None
+  return manifest if manifest and manifest.bytes == size else None
+
+
+def read(folder: pathlib.Path) -> SplitManifest | None:
+  """Reads a folder's manifest alone; None unless it is whole."""
   try:
     fields = json.loads((folder / NAME).read_text(encoding='utf-8'))
-    if fields.get('format') != FORMAT:
-      return None
-    manifest = SplitManifest(**fields)
-    # A disk that filled up or lost power leaves a file too short.
-    if (folder / 'rows.arrow').stat().st_size != manifest.bytes:
-      return None
-    return manifest
+    return SplitManifest(**fields) if fields.get('format') == FORMAT else None
   except (OSError, ValueError, TypeError, AttributeError):
     return None

@@ -12,11 +12,11 @@ it. Fields that a function makes are stored in place of the rows.
 
 from collections.abc import Iterable, Sequence
 import os
-import pathlib
 
 from absl import logging
 from flan_jax import errors
 from flan_jax import paths
+from flan_jax import storage
 from flan_jax.data import locating
 from flan_jax.data import manifest as manifest_lib
 from flan_jax.data import preparing
@@ -43,14 +43,14 @@ class RowStore:
     """Makes a store; nothing is read or written yet.
 
     Args:
-      cache_dir: Where rows are kept; `paths.cache_dir()` if it is None.
+      cache_dir: Where rows are kept; `paths.cache_dir()` if it is None. Where
+        it is in a bucket, they are kept there and in `paths.cache_dir()`.
       settings: What the user says about sources.
     """
-    self._cache = (
-        paths.cache_dir()
-        if cache_dir is None
-        else pathlib.Path(cache_dir).expanduser()
-    )
+    self._cache = paths.cache_dir(cache_dir)
+    self._bucket = None
+    if cache_dir is not None and storage.is_address(cache_dir):
+      self._bucket = storage.path(cache_dir)
     self._settings = settings or SourceSettings()
     self._noted: set[str] = set()
 
@@ -69,9 +69,7 @@ class RowStore:
       manifest = self._prepare(view, [split])[split]
       found = view.folder(split, manifest.fingerprint), manifest
     self._note_version(view, found[1])
-    rows = Rows(view.dataset, split, *found)
-    rows.check()
-    return rows
+    return view.opened(split, *found)
 
   def prepare(
       self,
@@ -100,12 +98,13 @@ class RowStore:
       stored = None if force else view.stored(split)
       if stored is not None:
         found[split] = stored[1]
+        view.share(stored[0])
     missing = [split for split in names if split not in found]
     if missing:
       found |= self._prepare(view, missing, progress, replace=force)
       for split in missing:
         folder = view.folder(split, found[split].fingerprint)
-        Rows(view.dataset, split, folder, found[split]).check()
+        view.opened(split, folder, found[split])
     for manifest in found.values():
       self._note_version(view, manifest)
     return Manifest(dataset.name, {split: found[split] for split in names})
@@ -172,7 +171,7 @@ class RowStore:
 
   def _views(self, dataset: specs.Dataset) -> list[locating.View]:
     return [
-        locating.View(each, self._settings, self._cache, number)
+        locating.View(each, self._settings, self._cache, number, self._bucket)
         for number, each in enumerate(locating.declared(dataset))
     ]
 
@@ -205,12 +204,15 @@ class RowStore:
       fingerprint = view.fingerprint(split)
       targets[split] = view.folder(split, fingerprint), fingerprint
     try:
-      return view.preparer().store(targets, progress, replace)
+      manifests = view.preparer().store(targets, progress, replace)
     except errors.UserError as error:
       remark = view.other_version(view.source.version)
       if not remark:
         raise
       raise errors.UserError(f'{error}{remark}') from error
+    for folder, _ in targets.values():
+      view.share(folder, replace)
+    return manifests
 
   def _note_version(
       self, view: locating.View, manifest: manifest_lib.SplitManifest

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from flan_jax import configuration
 from flan_jax import errors
 from flan_jax import partitioning
+from flan_jax import paths as paths_lib
 from flan_jax.data import few_shot
 from flan_jax.evaluation import plan
 from flan_jax.inference import settings as decoding_settings
@@ -88,6 +89,7 @@ class Eval:
 
   def __post_init__(self):
     configuration.text('EVAL_OUTPUT_DIR', self.output_dir)
+    paths_lib.check_local('EVAL_OUTPUT_DIR', self.output_dir)
     configuration.text('SPLIT', self.split)
     configuration.instance('USE_EMA', self.use_ema, bool)
     configuration.instance('BEST_TEMPLATE', self.best_template, bool)
