@@ -4,14 +4,12 @@
 # the log, and begins again after a preemption. docs/launching.md is the guide.
 #
 #   bash scripts/tpu_pod.sh run --name=NAME --zone=ZONE --type=v5litepod-16 \
-#       --bucket=BUCKET [--spot] [--dry-run] -- \
-#       --gin_file=MY.gin --gin.MODEL_DIR=/gcs/runs/mine
+#       [--spot] [--dry-run] -- \
+#       --gin_file=MY.gin --gin.MODEL_DIR=gs://BUCKET/runs/mine
 #   bash scripts/tpu_pod.sh logs|stop|status|delete --name=NAME --zone=ZONE
 #
 # What follows `--` are the arguments of `flan-jax train`.
 #
-#   --bucket=B        mounted on /gcs on every worker: MODEL_DIR, data and cache
-#                     go there
 #   --project=P       the project (default: gcloud's)
 #   --version=V       the TPU VMs' software (default: as the type needs)
 #   --restarts=N      how often to begin again (default: 100)
@@ -31,7 +29,7 @@ fail() {
 
 command="${1:-}"
 [ $# -gt 0 ] && shift
-name='' zone='' type='' bucket='' project='' version='' restarts=100 spot=0 dry_run=0
+name='' zone='' type='' project='' version='' restarts=100 spot=0 dry_run=0
 environment=()
 train=()
 while [ $# -gt 0 ]; do
@@ -39,7 +37,6 @@ while [ $# -gt 0 ]; do
     --name=*) name="${1#*=}" ;;
     --zone=*) zone="${1#*=}" ;;
     --type=*) type="${1#*=}" ;;
-    --bucket=*) bucket="${1#*=}" && bucket="${bucket#gs://}" ;;
     --project=*) project="${1#*=}" ;;
     --version=*) version="${1#*=}" ;;
     --restarts=*) restarts="${1#*=}" ;;
@@ -71,8 +68,8 @@ if [ "$command" = run ]; then
   [ "${#train[@]}" -gt 0 ] ||
     fail 'the arguments of flan-jax train are needed, after --'
   case " ${train[*]}" in
-    *MODEL_DIR=/gcs/* | *'MODEL_DIR /gcs/'*) ;;
-    *) echo 'tpu_pod.sh: note: no --gin.MODEL_DIR=/gcs/...: a MODEL_DIR on the' \
+    *MODEL_DIR=gs://*) ;;
+    *) echo 'tpu_pod.sh: note: no --gin.MODEL_DIR=gs://...: a MODEL_DIR on the' \
       'workers is lost with them' >&2 ;;
   esac
 fi
@@ -181,27 +178,7 @@ mkdir -p ~/flan_jax && tar -xzf ~/flan_jax.tar.gz -C ~/flan_jax
 export PATH="$HOME/.local/bin:$PATH"
 command -v uv >/dev/null || python3 -m pip install --quiet --user uv
 [ -x ~/flan_env/bin/python ] || uv venv --quiet --python 3.12 ~/flan_env
-uv pip install --quiet --python ~/flan_env/bin/python "$HOME/flan_jax[tpu,seqio]"'
-}
-
-# Mounts the bucket on /gcs on all workers, unless it is mounted there.
-mount_bucket() {
-  [ -n "$bucket" ] || return 0
-  echo "== mounting $bucket on /gcs on all workers" >&2
-  # Orbax names a checkpoint once it is complete: folders must be renamed, which
-  # a bucket without folders of its own does file by file.
-  on_worker all "set -e
-if mountpoint -q /gcs; then exit 0; fi
-if ! command -v gcsfuse >/dev/null; then
-  release=gcsfuse-\$(lsb_release -c -s)
-  curl -fsS https://packages.cloud.google.com/apt/doc/apt-key.gpg |
-    sudo tee /usr/share/keyrings/cloud.google.asc >/dev/null
-  echo \"deb [signed-by=/usr/share/keyrings/cloud.google.asc] https://packages.cloud.google.com/apt \$release main\" |
-    sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null
-  sudo apt-get -qq update && sudo apt-get -qq install -y gcsfuse
-fi
-sudo mkdir -p /gcs && sudo chown \"\$USER\" /gcs
-gcsfuse --implicit-dirs --rename-dir-limit=1000000 $(printf '%q' "$bucket") /gcs"
+uv pip install --quiet --python ~/flan_env/bin/python "$HOME/flan_jax[tpu,gcs,seqio]"'
 }
 
 # Starts the run on every worker, unless it runs there already. It does not end
@@ -248,7 +225,7 @@ run() {
   local left="$restarts" code now
   while true; do
     ensure_slice
-    if install && mount_bucket && start && show_log; then
+    if install && start && show_log; then
       code="$(exit_code)"
     else
       code=''

@@ -11,6 +11,7 @@ _FLAGS = '--xla_force_host_platform_device_count=8'
 if _FLAGS not in os.environ.get('XLA_FLAGS', ''):
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_FLAGS}'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ.setdefault('EPATH_USE_TF', 'false')  # As flan_jax.storage does.
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '-1')
 
 import pytest  # noqa: E402

@@ -46,6 +46,7 @@ LAYERS = (
         'gin_files',
         'errors',
         'paths',
+        'storage',
     ),
 )
 # Peers in one layer that may see each other, from -> to.
@@ -56,6 +57,9 @@ PEERS = {
     ('predict', 'prediction_run'),
     ('prediction_run', 'prediction_jobs'),
     ('paths', 'errors'),
+    ('paths', 'storage'),
+    ('storage', 'errors'),
+    ('vocabularies', 'storage'),
     ('__main__', 'cli'),
     ('evaluation', 'inference'),
     ('training', 'topologies'),

@@ -1,10 +1,12 @@
-"""Addresses of buckets are refused where pathlib would make folders of them."""
+"""Addresses are used, or refused where pathlib would make folders of them."""
 
+import importlib.util
 import pathlib
 
 from flan_jax import cli
 from flan_jax import errors
 from flan_jax import paths
+from flan_jax import storage
 from flan_jax.checkpoints import runs
 import pytest
 
@@ -14,6 +16,8 @@ import pytest
 )
 def test_folders_pass(path):
   paths.check_local('MODEL_DIR', path)
+  storage.check('MODEL_DIR', path)
+  assert not storage.is_address(path)
 
 
 @pytest.mark.parametrize('path', ['gs://b/run', 's3://b', 'hdfs://x/y'])
@@ -25,12 +29,12 @@ def test_addresses_do_not(path):
 @pytest.mark.parametrize(
     'arguments, name',
     [
-        (['--gin.MODEL_DIR=gs://bucket/run'], 'MODEL_DIR'),
+        (['--gin.MODEL_DIR=s3://bucket/run'], 'MODEL_DIR'),
         (
             ['--gin.MODEL_DIR=run', '--gin.INITIAL_CHECKPOINT_PATH=s3://b/r'],
             'INITIAL_CHECKPOINT_PATH',
         ),
-        (['--gin.MODEL_DIR=run', '--cache_dir=gs://b/c'], '--cache_dir'),
+        (['--gin.MODEL_DIR=run', '--cache_dir=s3://b/c'], '--cache_dir'),
         (
             ['--gin.MODEL_DIR=run', '--tfds_data_dir=gs://b/t'],
             '--tfds_data_dir',
@@ -47,6 +51,33 @@ def test_training_makes_no_folder_of_an_address(
   assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_has_no_address():
-  with pytest.raises(errors.UserError, match='checkpoint: gs://b/run: '):
+@pytest.mark.parametrize('path', ['s3://b/run', 'gs://', 'gs:///run', 'az://b'])
+def test_addresses_that_orbax_does_not_know(path):
+  with pytest.raises(errors.UserError, match=f'checkpoint: {path}: .*gs://B'):
+    runs.locate(path)
+
+
+def test_what_to_install_for_a_bucket(monkeypatch):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda _: None)
+  with pytest.raises(
+      errors.UserError, match=r'checkpoint: gs://b/run: .*pip install .*\[gcs\]'
+  ):
     runs.locate('gs://b/run')
+
+
+@pytest.mark.parametrize('command', ['infer', 'eval'])
+def test_results_go_to_a_folder(command, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  arguments = ['--checkpoint=run', '--mixture=mini', '--output=gs://b/out']
+  assert cli.main([command, *arguments]) == 2
+  assert '_OUTPUT_DIR: gs://b/out: must be a fol' in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_cache_of_this_machine(monkeypatch, tmp_path):
+  monkeypatch.setenv('FLAN_JAX_CACHE', str(tmp_path))
+  assert paths.cache_dir('gs://bucket/cache') == paths.cache_dir() == tmp_path
+  assert paths.cache_dir('here') == pathlib.Path('here')
+  monkeypatch.setenv('FLAN_JAX_CACHE', 'gs://bucket/cache')
+  with pytest.raises(errors.UserError, match='^FLAN_JAX_CACHE: '):
+    paths.cache_dir()
