@@ -21,7 +21,7 @@ case "$*" in
 esac
 exit 0
 """
-TRAIN = ['--gin_file=gin/pods/base.gin', '--gin.MODEL_DIR=/gcs/a run']
+TRAIN = ['--gin_file=gin/pods/base.gin', '--gin.MODEL_DIR=gs://mine/a run']
 BASE = ['--name=pod', '--zone=here-a']
 
 
@@ -140,16 +140,14 @@ def test_the_run_is_started_on_all_workers_with_its_arguments(pod):
   assert words == ['--a=b --c', 'train', *TRAIN]
 
 
-def test_a_bucket_is_mounted_before_the_run_starts(pod):
-  done = pod(
-      *_run('--bucket=gs://mine'), states=['READY', 'READY'], codes=['0']
-  )
+@pytest.mark.parametrize(
+    'directory, lost', [('gs://bucket/run', False), ('/home/me/run', True)]
+)
+def test_what_would_be_lost_with_the_workers_is_said(pod, directory, lost):
+  arguments = _run('--dry-run')[:-1]
+  done = pod(*arguments, f'--gin.MODEL_DIR={directory}')
   assert done.returncode == 0, done.stderr
-  (mount,) = [n for n, c in enumerate(pod.calls()) if 'gcsfuse' in c]
-  (start,) = [n for n, c in enumerate(pod.calls()) if 'nohup' in c]
-  assert mount < start
-  assert '--worker=all' in pod.calls()[mount]
-  assert '--rename-dir-limit=1000000 mine /gcs' in pod.calls()[mount]
+  assert ('a MODEL_DIR on the workers is lost' in done.stderr) == lost
 
 
 def test_a_slice_that_is_there_is_used_again(pod):
