@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import uuid
 
 from flan_jax import errors
-from flan_jax.checkpoints import runs
+from flan_jax import storage
 
 ID_FILE = 'wandb.json'
 
@@ -68,7 +68,7 @@ class WandB:
     else:
       identity = uuid.uuid4().hex[:12]
       identified = json.dumps({'id': identity, 'project': project})
-      runs.write_text(path, f'{identified}\n')
+      storage.write(path, f'{identified}\n')
     try:
       self._run = wandb.init(
           project=project,
