@@ -14,6 +14,7 @@ from flan_jax import errors
 from flan_jax import hosts
 from flan_jax import partitioning
 from flan_jax import prediction_jobs
+from flan_jax import storage
 from flan_jax.checkpoints import failures
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import runs
@@ -121,8 +122,8 @@ class Run:
     """Returns the directory, for predictions of a checkpoint."""
     settings = self.settings
     recorded: dict[str, Any] = {
-        'checkpoint': str(pathlib.Path(checkpoint).resolve()),
-        'model': integrity.identity(pathlib.Path(checkpoint)),
+        'checkpoint': str(storage.resolved(storage.path(checkpoint))),
+        'model': integrity.identity(storage.path(checkpoint)),
         'use_ema': settings.use_ema,
         'max_examples': settings.max_examples,
         'task_feature_lengths': dict(self.rendering.lengths),
@@ -389,7 +390,7 @@ def checkpoints(
 ) -> list[pathlib.Path]:
   """Returns the checkpoint that is named, or all of a run, the newest first."""
   named = runs.step_path(directory, step)
-  if pathlib.Path(given).expanduser().name == named.name:
+  if storage.path(given).name == named.name:
     return [named]
   return [runs.step_path(directory, s) for s in reversed(runs.steps(directory))]
 

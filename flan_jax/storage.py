@@ -83,6 +83,11 @@ def absolute(path: pathlib.Path) -> pathlib.Path:
   return path if is_address(path) else path.absolute()
 
 
+def resolved(path: pathlib.Path) -> pathlib.Path:
+  """Returns the same without symbolic links."""
+  return path if is_address(path) else path.resolve()
+
+
 def has_parent(path: pathlib.Path) -> bool:
   """Whether there is anything above a path: nothing is above a bucket."""
   if is_address(path):

@@ -253,9 +253,9 @@ def read_vocabulary(
   folder = storage.path(directory)
   described = read(folder)['vocabulary']
   spec = described['path']
-  # A path of a run must not be found in the package.
-  place = folder if storage.is_address(folder) else folder.resolve()
-  vocabulary = vocabularies.load(spec if spec == 'bytes' else place / spec)
+  vocabulary = vocabularies.load(
+      spec if spec == 'bytes' else storage.resolved(folder) / spec
+  )
   found = vocabulary.describe()
   if found['sha256'] != described['sha256']:
     raise errors.UserError(

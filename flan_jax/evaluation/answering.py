@@ -8,6 +8,7 @@ from typing import Any, TYPE_CHECKING
 import flan_jax
 from flan_jax import hosts
 from flan_jax import partitioning
+from flan_jax import storage
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import runs
 from flan_jax.data import examples as examples_lib
@@ -108,8 +109,8 @@ class Answerer:
     folder = runs.step_path(model.directory, model.step)
     return {
         'flan_jax': flan_jax.__version__,
-        'checkpoint': str(folder.resolve()),
-        'written': folder.stat().st_mtime_ns,
+        'checkpoint': str(storage.resolved(folder)),
+        'model': integrity.identity(folder),
         'position': _position(folder),
         'use_ema': self._use_ema(model),
         'lengths': self._settings.task_feature_lengths or model.run['lengths'],
