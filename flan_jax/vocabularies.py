@@ -339,6 +339,7 @@ def load(spec: str | os.PathLike[str]) -> Vocabulary:
   """
   if spec == 'bytes':
     return ByteVocabulary()
+  storage.check('VOCABULARY', spec)
   return SentencePieceVocabulary(paths.find(spec))
 
 

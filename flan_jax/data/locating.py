@@ -5,7 +5,7 @@ of them has it; the first whose data is here is the one that is used, for all
 splits, so that training and test rows never come from different places.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
@@ -142,8 +142,20 @@ class View:
     Raises:
       UserError: The declaration has a mistake that only now shows.
     """
+    found = self._found(split, self._stored_names, manifest_lib.load)
+    if found is None and self.shared is not None:
+      found = self._found(split, self._shared_names, self.shared.manifest)
+    return found
+
+  def _found(
+      self,
+      split: str,
+      known: Sequence[str],
+      load: Callable[[pathlib.Path], manifest_lib.SplitManifest | None],
+  ) -> tuple[pathlib.Path, manifest_lib.SplitManifest] | None:
+    """Looks for a split among the folders that are `known`."""
     prefix = self._prefix(split)
-    names = [name for name in self._stored_names if name.startswith(prefix)]
+    names = [name for name in known if name.startswith(prefix)]
     if not names:  # Without reading the source for its fingerprint.
       return None
     try:
@@ -151,25 +163,21 @@ class View:
       names = [name] if name in names else []
     except errors.UserError:
       # The source is elsewhere; its rows may have been stored from there.
-      times = {}
-      for name in names:
-        try:
-          times[name] = (self._home / name).stat().st_mtime_ns
-        except OSError:
-          # In the bucket, or gone since the folder was listed.
-          if self.shared is not None:
-            times[name] = 0
-      names = sorted(times, key=lambda name: (-times[name], name))
+      names.sort(key=lambda name: (-self._changed(name), name))
     for name in names:
-      manifest = manifest_lib.load(self._home / name)
-      if manifest is None and self.shared is not None:
-        manifest = self.shared.manifest(name)
+      manifest = load(self._home / name)
       # Others may have skipped broken rows to get these.
       if manifest and not (
           manifest.skipped and self._settings.on_error == 'raise'
       ):
         return self._home / name, manifest
     return None
+
+  def _changed(self, name: str) -> int:
+    try:
+      return (self._home / name).stat().st_mtime_ns
+    except OSError:
+      return 0  # In the bucket alone, or gone since the folder was listed.
 
   def opened(
       self,
@@ -200,7 +208,7 @@ class View:
       UserError: The bucket cannot be written.
     """
     if self.shared is not None and manifest_lib.load(folder) is not None:
-      if replace or self.shared.manifest(folder.name) is None:
+      if replace or self.shared.manifest(folder) is None:
         self.shared.put(folder)
 
   def is_here(self, split: str) -> bool:
@@ -234,11 +242,14 @@ class View:
 
   @functools.cached_property
   def _stored_names(self) -> list[str]:
-    names = self.shared.names() if self.shared is not None else []
     try:
-      return [*{*names, *os.listdir(self._home)}]
+      return os.listdir(self._home)
     except OSError:
-      return names
+      return []
+
+  @functools.cached_property
+  def _shared_names(self) -> list[str]:
+    return self.shared.names() if self.shared is not None else []
 
   def _names(self, split: str) -> list[str]:
     """Returns the splits of the source that a split of ours takes rows of."""

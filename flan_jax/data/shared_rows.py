@@ -36,14 +36,19 @@ class SharedRows:
       UserError: The bucket cannot be read.
     """
     with storage.reached('--cache_dir', self._home):
-      if not self._home.is_dir():
+      try:
+        return [path.name for path in self._home.iterdir()]
+      except FileNotFoundError:
         return []
-      return [path.name for path in self._home.iterdir()]
 
-  def manifest(self, name: str) -> manifest_lib.SplitManifest | None:
-    """Returns a folder's manifest; None if it is not whole or not there."""
+  def manifest(self, target: pathlib.Path) -> manifest_lib.SplitManifest | None:
+    """Returns a folder's manifest; None if it is not whole or not there.
+
+    Args:
+      target: Where the folder is, or would be, in the local cache.
+    """
     with storage.reached('--cache_dir', self._home):
-      return manifest_lib.read(self._home / name)
+      return manifest_lib.read(self._home / target.name)
 
   def get(
       self, target: pathlib.Path, manifest: manifest_lib.SplitManifest
