@@ -110,7 +110,6 @@ def _read(args: argparse.Namespace) -> prediction_run.Run:
   ).settings
   directory, step = runs.locate(settings.checkpoint_path)
   facts = runs.read(directory)
-  paths.check_local('INFER_OUTPUT_DIR', settings.output_dir)
   rendering = prediction_jobs.Rendering(
       runs.read_vocabulary(directory),
       settings.task_feature_lengths or facts['lengths'],

@@ -6,6 +6,7 @@ from typing import get_args
 from flan_jax import configuration
 from flan_jax import errors
 from flan_jax import partitioning
+from flan_jax import paths
 from flan_jax.data import few_shot
 from flan_jax.inference import settings as decoding_lib
 from flan_jax.models import config as model_config
@@ -63,6 +64,7 @@ class Infer:
   def __post_init__(self):
     configuration.text('CHECKPOINT_PATH', self.checkpoint_path)
     configuration.text('INFER_OUTPUT_DIR', self.output_dir)
+    paths.check_local('INFER_OUTPUT_DIR', self.output_dir)
     if (self.mixture_or_task_name is None) == (self.input_file is None):
       raise errors.UserError(
           'MIXTURE_OR_TASK_NAME: one of it (--mixture) and INPUT_FILE (--input)'
