@@ -156,7 +156,7 @@ def test_killed_while_saving_it_goes_on_the_same(
   )
   # It has its name from the start, and is no checkpoint before its end.
   deadline = time.monotonic() + 300
-  while not (path / 'checkpoint_6').is_dir():
+  while not (path / 'checkpoint_4').is_dir():
     assert time.monotonic() < deadline and process.poll() is None
     time.sleep(0.001)
   process.send_signal(signal.SIGKILL)
