@@ -28,6 +28,7 @@ _LONG = (
     'kill_test.py',
     'docs_test.py',
     'saving_test.py',
+    'storage_test.py',
     'two_hosts_saving_test.py',
     'dropout_test.py',
     'golden_test.py',
