@@ -187,6 +187,13 @@ def _read(args: argparse.Namespace) -> _Subject:
         bar.update,
         guesses=False,
     )
+  validation, shared = protocol.apart(validation, work)
+  without = sorted([*without, *shared])
+  if without:
+    _say(
+        'no best template, for want of validation rows apart:'
+        f' {", ".join(without)}'
+    )
   return _Subject(settings, models, scope, rendering, work, validation, without)
 
 
@@ -295,9 +302,6 @@ def _judging(
   lacking |= {
       dataset.name for dataset, _ in access.store.missing(rest, ('validation',))
   }
-  if lacking:
-    listed = ', '.join(sorted(lacking))
-    _say(f'no best template, for want of validation rows apart: {listed}')
   return [i for i in several if i.dataset.name not in lacking], sorted(lacking)
 
 

@@ -51,6 +51,23 @@ _FEELINGS = (
     )
 )
 _TWO = _COPY + '- {name: write, inputs: "Write {text}", targets: "{text}"}\n'
+# The rows that would choose are not here.
+_LOST = """
+version: 1
+cluster: copying
+source: {jsonl: "."}
+splits: {train: mood.jsonl, validation: lost.jsonl, test: mood.jsonl}
+fields: {text: text}
+metrics: [exact_match]
+templates:
+- {name: say, inputs: "Say {text}", targets: "{text}"}
+- {name: write, inputs: "Write {text}", targets: "{text}"}
+"""
+# The rows that would choose are those that are evaluated, under another name.
+_SHARED = _TWO.replace(
+    'splits: {train: "train[:6]", test: "train[6:]"}',
+    'splits: {train: "train[:6]", validation: "train[6:]", test: validation}',
+)
 _SEVERAL = """
 version: 1
 members: [feelings, copy]
@@ -72,6 +89,9 @@ def declared(tmp_path_factory):
       ('few', _FEW),
       ('feelings', _FEELINGS),
       ('two_templates', _TWO),
+      ('lost', _LOST),
+      ('shared', _SHARED),
+      ('hardly', 'version: 1\nmembers: [lost, shared]\n'),
       ('several', _SEVERAL),
       ('only_copy', _SEVERAL.replace('feelings, ', '')),
   ):
@@ -493,6 +513,9 @@ def test_a_dataset_without_validation_rows_has_no_best_template(evaluate):
   results = json.loads((folder / 'results.json').read_text())
   assert results['best_template']['without'] == ['two_templates']
   assert results['datasets'][0]['best'] == {} and ' best ' not in out
+  code, _, err, _ = evaluate('--mixture=hardly', '--max_examples=1')
+  assert code == 0
+  assert 'for want of validation rows apart: lost, shared\n' in err
   code, out, err, folder = evaluate(
       '--mixture=two_templates',
       '--max_examples=1',

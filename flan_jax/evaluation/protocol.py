@@ -230,6 +230,31 @@ def random_answers(
   ]
 
 
+def apart(
+    validation: Sequence[Work], work: Sequence[Work]
+) -> tuple[list[Work], list[str]]:
+  """Returns the validation work whose rows are not evaluated, and the rest.
+
+  A row that is evaluated must not choose the template; a declaration may name
+  the same rows twice.
+
+  Returns:
+    What is left, and the datasets of which nothing is.
+  """
+  evaluated: dict[str, set[str]] = {}
+  for each in work:
+    ids = evaluated.setdefault(each.item.dataset.name, set())
+    ids.update(example.row_id for example in each.examples)
+  kept_work, shared = [], []
+  for each in validation:
+    name = each.item.dataset.name
+    if evaluated[name].isdisjoint(e.row_id for e in each.examples):
+      kept_work.append(each)
+    else:
+      shared.append(name)
+  return kept_work, list(dict.fromkeys(shared))
+
+
 @dataclasses.dataclass(frozen=True)
 class Validation:
   """A task on validation rows.

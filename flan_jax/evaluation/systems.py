@@ -139,9 +139,9 @@ def by_run(models: Iterable[Model]) -> list[Model]:
 
   They share compiled programs.
   """
-  found: dict[pathlib.Path, list[Model]] = {}
+  found: dict[str, list[Model]] = {}
   for model in models:
-    found.setdefault(model.directory.resolve(), []).append(model)
+    found.setdefault(str(model.directory), []).append(model)
   return [model for group in found.values() for model in group]
 
 
