@@ -27,10 +27,11 @@ from typing import Any
 
 from flan_jax import partitioning
 from flan_jax import vocabularies
-from flan_jax.data import access
+from flan_jax.data import catalogue as catalogue_lib
 from flan_jax.data import examples as examples_lib
 from flan_jax.data import mixtures
 from flan_jax.data import pipeline
+from flan_jax.data import rows
 from flan_jax.inference import predictor as predictor_lib
 from flan_jax.models import config
 from flan_jax.models import interface
@@ -351,29 +352,21 @@ def _compilations_table(args: argparse.Namespace) -> None:
       lengths=lengths,
       batch_size=args.batch_size,
   )
-  data = access.Access.from_args(
-      argparse.Namespace(
-          mixtures=[],
-          imports=[],
-          tfds_data_dir=None,
-          data_dir=None,
-          cache_dir=None,
-          on_error='raise',
-      )
-  )
-  named = mixtures.as_mixture(mixtures.resolve(data.catalogue, 'mini')).members
+  catalogue = catalogue_lib.Catalogue()
+  store = rows.RowStore()
+  named = mixtures.as_mixture(mixtures.resolve(catalogue, 'mini')).members
   print(
       '\n| task | examples | tokens of inputs, median and most | compilations,'
       ' in all |'
   )
   print('| --- | ---: | ---: | ---: |')
   for i, (member, _) in enumerate(named[:TASKS]):
-    task = mixtures.resolve(data.catalogue, member.name + SHOTS[i % len(SHOTS)])
+    task = mixtures.resolve(catalogue, member.name + SHOTS[i % len(SHOTS)])
     examples: list[examples_lib.Example] = list(
         pipeline.examples(
             task,
             'test',
-            data.store,
+            store,
             limit=args.examples,
             vocabulary=vocabulary,
             lengths=lengths,

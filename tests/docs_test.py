@@ -4,6 +4,7 @@ The commands are read out of the pages themselves, in their order; DIR and
 TASKS stand for the real data beside the checkout.
 """
 
+import ast
 import json
 import os
 import pathlib
@@ -111,7 +112,13 @@ def _shortened(command: list[str], shared: pathlib.Path) -> list[str]:
 
 @pytest.mark.parametrize(
     'page',
-    ['README.md', 'docs/evaluation.md', 'docs/flan2021.md', 'docs/runs.md'],
+    [
+        'README.md',
+        'docs/evaluation.md',
+        'docs/flan2021.md',
+        'docs/inference.md',
+        'docs/runs.md',
+    ],
 )
 def test_commands_run_in_their_order(root, shared, tmp_path, page):
   ran = []
@@ -123,19 +130,38 @@ def test_commands_run_in_their_order(root, shared, tmp_path, page):
   wanted = {
       'docs/evaluation.md': {'train', 'eval'},
       'docs/flan2021.md': {'check', 'prepare', 'show', 'mixture'},
+      'docs/inference.md': {'train', 'infer'},
   }.get(page, {'train', 'infer', 'eval', 'vocabulary'})
   assert wanted <= set(ran)
   for block in _blocks(_page(root, page), 'python'):
     if page == 'docs/evaluation.md':
       _check_python(block, tmp_path)
+    if page == 'docs/inference.md':
+      printed = _python(block, tmp_path).splitlines()
+      assert [line.split('?')[0] for line in printed[1:3]] == [
+          'Is 7 larger than 3',
+          'Is 2 larger than 9',
+      ]
+      assert len(ast.literal_eval(printed[3])) == 2
+      assert 'compilations' in printed[4]
+
+
+def _python(block: str, folder: pathlib.Path) -> str:
+  """Runs a page's code; returns what it prints."""
+  done = subprocess.run(
+      [sys.executable, '-c', block],
+      cwd=folder,
+      env={**os.environ, 'XLA_FLAGS': ''},
+      capture_output=True,
+      text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
 
 
 def _check_python(block: str, folder: pathlib.Path) -> None:
   """Runs the page's code, whose figure is the one that the files have."""
-  done = subprocess.run(
-      [sys.executable, '-c', block], cwd=folder, capture_output=True, text=True
-  )
-  assert done.returncode == 0, done.stderr
+  printed = _python(block, folder)
   results = json.loads(
       (folder / 'runs/mini/evaluation/results.json').read_text()
   )
@@ -143,7 +169,7 @@ def _check_python(block: str, folder: pathlib.Path) -> None:
   # Right answers are what accuracy and exact match count.
   mean = statistics.mean(row['headline_scores']['tuned'] for row in rows)
   expected = f'{mean:.1f} over {len(rows)} datasets and groups'
-  assert done.stdout.strip() == expected
+  assert printed.strip() == expected
 
 
 def test_the_dataset_of_the_readme_works(root, tmp_path):

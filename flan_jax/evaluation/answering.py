@@ -179,7 +179,10 @@ class Answerer:
         loaded.vocabulary,
         mesh=self._mesh,
         lengths=self._settings.task_feature_lengths or loaded.lengths,
-        batch_size=self._settings.batch_size,
+        batch_size=None
+        if self._settings.batch_tokens
+        else self._settings.batch_size,
+        batch_tokens=self._settings.batch_tokens,
         normalisation=self._settings.normalisation,
         pmi_premise=self._settings.pmi_premise,
         decoding=self._settings.decoding,

@@ -51,6 +51,8 @@ class Eval:
     random_seed: Chooses rows, exemplars, the order of random options, and what
       random choice says.
     batch_size: Examples a batch.
+    batch_tokens: Tokens a batch instead, padding and what is written included:
+      what there is memory for. Short examples then go together in more rows.
     task_feature_lengths: Tokens of 'inputs' and 'targets'; by default each
       run's.
     few_shot_layout: How exemplars stand before the query; by default that of
@@ -79,6 +81,7 @@ class Eval:
   max_examples: int | None = 200
   random_seed: int = 0
   batch_size: int = 64
+  batch_tokens: int | None = None
   task_feature_lengths: dict[str, int] | None = None
   few_shot_layout: few_shot.Layout | None = None
   decoding: decoding_settings.Decoding = decoding_settings.Decoding()  # noqa: RUF009
@@ -103,6 +106,8 @@ class Eval:
       if value is not None:
         configuration.text(name, value)
     configuration.whole_number('BATCH_SIZE', self.batch_size, 1)
+    if self.batch_tokens is not None:
+      configuration.whole_number('BATCH_TOKENS', self.batch_tokens, 1)
     configuration.whole_number('RANDOM_SEED', self.random_seed)
     for name, limit in (
         ('MAX_EXAMPLES', self.max_examples),

@@ -23,6 +23,8 @@ class Infer:
     input_file: What to predict instead: a file of prompts.
     split: 'train', 'validation' or 'test'.
     batch_size: Examples a batch.
+    batch_tokens: Tokens a batch instead, padding and what is written included:
+      what there is memory for. Short examples then go together in more rows.
     max_examples: At most this many examples a task, the first ones.
     task_feature_lengths: Tokens of 'inputs' and 'targets'; by default the
       run's.
@@ -49,6 +51,7 @@ class Infer:
   input_file: str | None = None
   split: str = 'test'
   batch_size: int = 32
+  batch_tokens: int | None = None
   max_examples: int | None = None
   task_feature_lengths: dict[str, int] | None = None
   few_shot_layout: few_shot.Layout | None = None
@@ -79,6 +82,8 @@ class Infer:
     configuration.text('SPLIT', self.split)
     configuration.instance('USE_EMA', self.use_ema, bool)
     configuration.whole_number('BATCH_SIZE', self.batch_size, 1)
+    if self.batch_tokens is not None:
+      configuration.whole_number('BATCH_TOKENS', self.batch_tokens, 1)
     configuration.whole_number('BLOCK_SIZE', self.block_size, 1)
     configuration.instance('DECODING', self.decoding, decoding_lib.Decoding)
     configuration.one_of('LONG_INPUTS', self.long_inputs, ('cut', 'refuse'))

@@ -12,6 +12,8 @@ from flan_jax.inference import predictor as predictor_lib
 from flan_jax.inference import ranking
 from flan_jax.models import config
 from flan_jax.models import interface
+import hypothesis
+from hypothesis import strategies as st
 import jax
 import numpy as np
 import pytest
@@ -138,6 +140,45 @@ def test_rank_equals_scoring_every_pair_alone(model, params, predictor):
     assert prediction.option_index == int(np.argmax(scores))
     assert prediction.text == example.options[prediction.option_index]
     assert prediction.score == max(prediction.option_scores)
+
+
+@pytest.fixture(scope='module')
+def three_shapes(model, params):
+  return _predictor(model, params, most_shapes=4)  # One is for generation.
+
+
+_TEXT = st.text('abc déf', max_size=20)
+
+
+@hypothesis.settings(max_examples=10, deadline=None)
+@hypothesis.given(
+    st.lists(
+        st.tuples(
+            st.text('xyz ', max_size=60),
+            st.lists(_TEXT, min_size=1, max_size=12),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_any_options_score_as_each_pair_alone(
+    model, params, three_shapes, asked
+):
+  """Any lengths and numbers of options, equal and empty ones too."""
+  found = three_shapes.rank([
+      _example(i, tuple(options), inputs=inputs or '-')
+      for i, (inputs, options) in enumerate(asked)
+  ])
+  for (inputs, options), prediction in zip(asked, found, strict=True):
+    expected = _pair_scores(
+        model, params, [(inputs or '-', option) for option in options]
+    )
+    np.testing.assert_allclose(
+        prediction.option_scores, expected, rtol=1e-4, atol=1e-3
+    )
+    assert prediction.text == options[prediction.option_index]
+  # Options that need two rows, and four, may open one more each.
+  assert len(three_shapes.shapes) <= 3 + 2
 
 
 def test_rank_by_the_mean(model, params, predictor):
