@@ -25,6 +25,7 @@ import tempfile
 import time
 from typing import Any
 
+from flan_jax import heap
 from flan_jax import partitioning
 from flan_jax import vocabularies
 from flan_jax.data import catalogue as catalogue_lib
@@ -300,10 +301,12 @@ def _mixed_table(args: argparse.Namespace) -> None:
   ways = {}
   fixed = _predictor(model, params, batch_tokens=args.batch_tokens)
   for length in FIXED:
-    count = max(args.tokens // (length + 16), 1)
+    # Whole batches, which have no empty rows.
+    rows_of = args.batch_tokens // (length + 16)
+    count = max(args.tokens // args.batch_tokens, 1) * rows_of
     ways[str(length)] = _rank(fixed, [length] * count)
   rng = np.random.default_rng(0)
-  lengths = rng.integers(FIXED[0], FIXED[-1] + 1, 2 * args.tokens // 280)
+  lengths = rng.integers(FIXED[0], FIXED[-1] + 1, 4 * args.tokens // 280)
   mixed = _predictor(model, params, batch_tokens=args.batch_tokens)
   ways['16 to 512, evenly'] = _rank(mixed, lengths.tolist())
   times: dict[str, Times] = {name: [] for name in ways}
@@ -398,6 +401,7 @@ def main() -> None:
       '--tokens', type=int, default=32768, help='of each fixed length'
   )
   args = parser.parse_args()
+  heap.keep()  # As `flan-jax infer` does on a CPU.
   if args.only in (None, 'ranking'):
     _ranking_table(args.peer, args)
   if args.only in (None, 'mixed'):

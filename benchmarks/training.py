@@ -83,7 +83,7 @@ for _ in range(steps):
 
 def _ours(changes: dict, steps: int) -> None:
   """Prints the wall and CPU seconds of each step."""
-  from flan_jax.training import heap
+  from flan_jax import heap
 
   heap.keep()  # As `flan-jax train` does on a CPU.
 

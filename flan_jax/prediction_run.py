@@ -11,6 +11,7 @@ from typing import Any, cast, TYPE_CHECKING, TypeVar
 
 from flan_jax import configuration
 from flan_jax import errors
+from flan_jax import heap
 from flan_jax import hosts
 from flan_jax import partitioning
 from flan_jax import prediction_jobs
@@ -149,6 +150,7 @@ class Run:
     settings = self.settings
     mesh = partitioning.make_mesh(settings.mesh)
     hosts.meet(mesh)
+    heap.keep_on(mesh)
     loaded = native.load_model(
         checkpoint,
         mesh=mesh,

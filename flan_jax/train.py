@@ -20,6 +20,7 @@ import flan_jax
 from flan_jax import compilation
 from flan_jax import configuration
 from flan_jax import errors
+from flan_jax import heap
 from flan_jax import hosts as hosts_lib
 from flan_jax import library_log
 from flan_jax import partitioning
@@ -198,13 +199,11 @@ class _Run:
 
     # jax from here on: names, settings and rows are right.
     from flan_jax.models import interface
-    from flan_jax.training import heap
     from flan_jax.training import trainer as trainer_lib
 
     def make() -> 'trainer_lib.Trainer':
       mesh = partitioning.make_mesh(self._settings.mesh)
-      if mesh.devices.flat[0].platform == 'cpu':
-        heap.keep()
+      heap.keep_on(mesh)
       self._check_batch(partitioning.batch_divisor(mesh))
       with partitioning.use(mesh):
         return trainer_lib.Trainer(

@@ -34,6 +34,7 @@ LAYERS = (
     (
         'compilation',
         'environment',
+        'heap',
         'host_flags',
         'hosts',
         'library_log',

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any, TYPE_CHECKING
 
 import flan_jax
+from flan_jax import heap
 from flan_jax import hosts
 from flan_jax import partitioning
 from flan_jax import storage
@@ -64,6 +65,7 @@ class Answerer:
     self._output_dir = output_dir
     self._first = first
     self._mesh = partitioning.make_mesh(settings.mesh)
+    heap.keep_on(self._mesh)
     hosts.meet(self._mesh)
     self._predictor: predictor.Predictor | None = None
     self._loaded: native.Loaded | None = None

@@ -283,8 +283,11 @@ class Predictor:
           for each in asked[True]
       ]
       options += own_options * times
-    self._ranker.plan(inputs[True], options)
-    self._generator.plan(inputs[False], self._decoding)
+    # A call opens at most half of the shapes that are left, so that the first
+    # method leaves some to the other; what that leaves may be used as well.
+    for _ in range(2):
+      self._ranker.plan(inputs[True], options)
+      self._generator.plan(inputs[False], self._decoding)
     self._runner.planner.settle()
     self._settled = True
 

@@ -9,7 +9,7 @@ import pytest
 # Threads of XLA allocate too, hence the thread. 64 MB have 16,384 pages.
 _PROGRAM = """
 import ctypes, resource, sys, threading
-from flan_jax.training import heap
+from flan_jax import heap
 if sys.argv[1] == 'keep':
   assert heap.keep()
 libc = ctypes.CDLL(None)
