@@ -1,17 +1,21 @@
 """From token ids to written token ids, in batches of few shapes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
-import functools
 from typing import Any
 
+from flan_jax import errors
+from flan_jax import partitioning
 from flan_jax import vocabularies
 from flan_jax.inference import batching
+from flan_jax.inference import beam
 from flan_jax.inference import decoding as decoding_lib
 from flan_jax.inference import running
+from flan_jax.inference import sampling
 from flan_jax.inference import settings
 from flan_jax.models import interface
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Progress = Callable[[int], Any]
@@ -23,11 +27,29 @@ class Generated:
 
   Attributes:
     tokens: Its ids, up to and with its end if it has one.
-    score: The sum of their log-probabilities.
+    score: The sum of their log-probabilities; for beams divided by the length's
+      penalty.
+    others: Further answers of beam search, the best first.
   """
 
   tokens: list[int]
   score: float
+  others: tuple['Generated', ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Program:
+  """What a compiled function is made for; other settings are arguments."""
+
+  method: settings.Method
+  beams: int
+  max_length: int
+
+  @property
+  def name(self) -> str:
+    """What it is called where compilations are counted."""
+    what = {'greedy': 'generate', 'beam': f'beam-{self.beams}'}
+    return what.get(self.method, self.method)
 
 
 class Generator:
@@ -53,26 +75,23 @@ class Generator:
     self._vocabulary = vocabulary
     self._runner = runner
     self._lengths = dict(lengths)
-    self._compiled = functools.partial(
-        jax.jit, static_argnames=('max_length',)
-    )(self._greedy)
+    self._compiled = jax.jit(self._decoded, static_argnums=2)
+    self._begin = jax.jit(self._begun, static_argnums=2)
+    self._advance = jax.jit(
+        self._advanced, static_argnums=2, donate_argnames='state'
+    )
 
   def plan(
       self, inputs: Sequence[Sequence[int]], decoding: settings.Decoding
   ) -> list[batching.Batch]:
     """Returns the batches in which inputs are answered."""
-    return self._runner.planner.plan(
-        'generate',
-        [(len(ids),) for ids in inputs],
-        [batching.ladder(self._lengths['inputs'])],
-        decoding.max_length or self._lengths['targets'],
-    )
+    return self._plan(inputs, self._program(decoding))
 
   def generate(
       self,
       params: Any,
       inputs: Sequence[Sequence[int]],
-      decoding: settings.Decoding,
+      decoding: settings.Decoding | Sequence[settings.Decoding],
       keys: Sequence[str],
       progress: Progress | None = None,
   ) -> list[Generated]:
@@ -81,51 +100,203 @@ class Generator:
     Args:
       params: The model's parameters.
       inputs: Ids that end in EOS, no more than lengths['inputs'].
-      decoding: How to write.
+      decoding: How to write: for all, or for each. Only another method, number
+        of beams or length is another compilation.
       keys: For each input what its random numbers depend on, besides the seed.
       progress: Called with the number of inputs of each finished batch.
     """
-    del keys  # Nothing is random yet.
-    max_length = decoding.max_length or self._lengths['targets']
-    batches = self.plan(inputs, decoding)
+    decodings = (
+        [decoding] * len(inputs)
+        if isinstance(decoding, settings.Decoding)
+        else list(decoding)
+    )
+    members: dict[_Program, list[int]] = {}
+    for i, own in enumerate(decodings):
+      members.setdefault(self._program(own), []).append(i)
+    found: dict[int, Generated] = {}
+    for program, places in members.items():
+      generated = self._run(
+          params,
+          [inputs[i] for i in places],
+          [decodings[i] for i in places],
+          [keys[i] for i in places],
+          program,
+          progress,
+      )
+      found.update(zip(places, generated, strict=True))
+    return [found[i] for i in range(len(inputs))]
 
-    def launch(batch: batching.Batch):
-      self._runner.note('generate', batch.rows, batch.shape)
-      tokens_BxS = batching.pad(
+  def stream(
+      self,
+      params: Any,
+      ids: Sequence[int],
+      decoding: settings.Decoding,
+      key: str = '',
+  ) -> Iterator[int]:
+    """Yields the tokens of one answer as they come, its end included.
+
+    They are those that `generate` gives, for the same key.
+
+    Args:
+      params: The model's parameters.
+      ids: The input, ending in EOS, no longer than lengths['inputs'].
+      decoding: How to write.
+      key: What random numbers depend on, besides the seed.
+
+    Raises:
+      UserError: There are beams: what they write may still change.
+    """
+    if decoding.method == 'beam':
+      raise errors.UserError(
+          'Decoding.method: "beam" cannot be streamed, as its first token is'
+          ' sure only with its last; take "greedy" or "sample"'
+      )
+    program = self._program(decoding)
+    rows = partitioning.batch_divisor(self._runner.mesh)
+    rungs = batching.ladder(self._lengths['inputs'])
+    length = next(rung for rung in rungs if rung >= len(ids))
+    with partitioning.use(self._runner.mesh):
+      device = self._put([ids], [decoding], [key], program, length, rows)
+      steps, state = self._begin(params, device, program)
+    for length in decoding_lib.cache_lengths(program.max_length):
+      state = state._replace(cache=state.cache.grown(length))
+      while True:
+        step = int(state.step)
+        token = int(self._first_row(state.own.last_B))
+        if step == length or token == self._vocabulary.eos_id:
+          break
+        yield token
+        with partitioning.use(self._runner.mesh):
+          state = self._advance(steps, device, program, state=state)
+      if token == self._vocabulary.eos_id:
+        break
+    yield token
+
+  def _run(
+      self,
+      params: Any,
+      inputs: Sequence[Sequence[int]],
+      decodings: Sequence[settings.Decoding],
+      keys: Sequence[str],
+      program: _Program,
+      progress: Progress | None,
+  ) -> list[Generated]:
+    """Returns answers by one program."""
+    batches = self._plan(inputs, program)
+
+    def launch(batch: batching.Batch) -> decoding_lib.Decoded:
+      self._runner.note(program.name, batch.rows, batch.shape)
+      device = self._put(
           [inputs[i] for i in batch.indices],
-          batch.rows,
+          [decodings[i] for i in batch.indices],
+          [keys[i] for i in batch.indices],
+          program,
           batch.shape[0],
-          self._vocabulary.pad_id,
+          batch.rows,
       )
-      active_B = np.arange(batch.rows) < len(batch.indices)
-      device = self._runner.put({'tokens': tokens_BxS, 'active': active_B})
-      return self._compiled(
-          params, device['tokens'], device['active'], max_length=max_length
-      )
+      return self._compiled(params, device, program)
 
     found: dict[int, Generated] = {}
     for batch, out in self._runner.run(batches, launch):
-      for i, ids, score in zip(
+      for i, ids_KxT, scores_K in zip(
           batch.indices, out.tokens, out.scores, strict=False
       ):
-        found[i] = Generated(self._written(ids), float(score))
+        found[i] = self._generated(ids_KxT, scores_K)
         self._runner.tokens.read += len(inputs[i])
         self._runner.tokens.written += len(found[i].tokens)
       if progress:
         progress(len(batch.indices))
     return [found[i] for i in range(len(inputs))]
 
-  def _greedy(self, params, tokens_BxS, active_B, *, max_length):
-    return decoding_lib.greedy(
-        self._model,
-        params,
-        self._model.encode(params, tokens_BxS),
-        active_B,
-        max_length=max_length,
+  def _plan(
+      self, inputs: Sequence[Sequence[int]], program: _Program
+  ) -> list[batching.Batch]:
+    return self._runner.planner.plan(
+        'generate',
+        [(len(ids),) for ids in inputs],
+        [batching.ladder(self._lengths['inputs'])],
+        program.max_length,
+    )
+
+  def _program(self, decoding: settings.Decoding) -> _Program:
+    return _Program(
+        decoding.method,
+        decoding.num_beams if decoding.method == 'beam' else 1,
+        decoding.max_length or self._lengths['targets'],
+    )
+
+  def _put(
+      self,
+      inputs: Sequence[Sequence[int]],
+      decodings: Sequence[settings.Decoding],
+      keys: Sequence[str],
+      program: _Program,
+      length: int,
+      rows: int,
+  ) -> dict[str, jax.Array]:
+    """Puts a batch on the mesh, filled up to `rows`."""
+    more = rows - len(inputs)
+    batch = {
+        'tokens': batching.pad(inputs, rows, length, self._vocabulary.pad_id),
+        'active': np.arange(rows) < len(inputs),
+    }
+    decodings = [*decodings, *[settings.Decoding()] * more]
+    if program.method == 'sample':
+      draws = sampling.draws_of(decodings, [*keys, *[''] * more])
+      batch |= draws._asdict()
+    if program.method == 'beam':
+      batch['alpha'] = np.asarray([d.alpha for d in decodings], np.float32)
+    return self._runner.put(batch)
+
+  def _method(
+      self, device: Mapping[str, jax.Array], program: _Program
+  ) -> decoding_lib.Method:
+    """Returns how to choose tokens, inside a compiled function."""
+    target = decoding_lib.Target(
+        max_length=program.max_length,
         choices=self._vocabulary.size,
         eos_id=self._vocabulary.eos_id,
         pad_id=self._vocabulary.pad_id,
     )
+    active_B = device['active']
+    if program.method == 'beam':
+      return beam.BeamSearch(target, active_B, program.beams, device['alpha'])
+    if program.method == 'greedy':
+      return decoding_lib.Single(target, active_B)
+    draws = sampling.Draws(*(device[name] for name in sampling.Draws._fields))
+    return decoding_lib.Single(target, active_B, draws)
+
+  def _decoded(self, params, device, program) -> decoding_lib.Decoded:
+    context = self._model.encode(params, device['tokens'])
+    method = self._method(device, program)
+    return decoding_lib.decode(self._model, params, context, method)
+
+  def _begun(
+      self, params, device, program
+  ) -> tuple[interface.Steps, decoding_lib.State]:
+    context = self._model.encode(params, device['tokens'])
+    steps = self._model.steps(params, context)
+    length = decoding_lib.cache_lengths(program.max_length)[0]
+    method = self._method(device, program)
+    return steps, decoding_lib.start(self._model, steps, method, length)
+
+  def _advanced(self, steps, device, program, *, state) -> decoding_lib.State:
+    method = self._method(device, program)
+    return decoding_lib.advance(
+        self._model, steps, method, state, state.step + 1
+    )
+
+  def _first_row(self, x_B: jax.Array) -> np.ndarray:
+    return np.asarray(jnp.asarray(x_B)[0])
+
+  def _generated(self, ids_KxT: np.ndarray, scores_K: np.ndarray) -> Generated:
+    """Returns the best of K answers, with those of the others that exist."""
+    best, *others = (
+        Generated(self._written(ids_T), float(score))
+        for ids_T, score in zip(ids_KxT, scores_K, strict=True)
+        if score > -np.inf or np.isnan(score)
+    )
+    return dataclasses.replace(best, others=tuple(others))
 
   def _written(self, ids_T: np.ndarray) -> list[int]:
     """Returns the ids up to and with EOS, or all."""

@@ -11,7 +11,7 @@ notebooks:
     model.score(['Is snow cold?'], ['yes'])
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import os
 from typing import Any, get_args
@@ -28,6 +28,7 @@ from flan_jax.inference import ranking
 from flan_jax.inference import reading
 from flan_jax.inference import running
 from flan_jax.inference import settings
+from flan_jax.inference import streaming
 from flan_jax.models import interface
 import jax
 import numpy as np
@@ -324,6 +325,31 @@ class Predictor:
         self.remarks.not_numbers.append(reading.name_of(example))
       predictions.append(Prediction(text, score, cut_tokens=tokens))
     return predictions
+
+  def stream(
+      self,
+      prompt: str,
+      decoding: settings.Decoding | None = None,
+      key: str = '',
+  ) -> Iterator[str]:
+    """Yields the answer to one prompt, piece by piece, as it is written.
+
+    The pieces together are what `generate` gives. On one host.
+
+    Args:
+      prompt: The input.
+      decoding: How to write, other than by beams.
+      key: What random numbers depend on, besides the seed.
+
+    Raises:
+      UserError: There are beams; or the prompt is too long, and is not to be
+        cut.
+    """
+    (ids,), _ = self._reader.inputs(reading.examples_of([prompt]))
+    tokens = self._generator.stream(
+        self.params, ids, decoding or self._decoding, key
+    )
+    return streaming.pieces(self._vocabulary, tokens)
 
   def rank(
       self,

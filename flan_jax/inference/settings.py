@@ -1,6 +1,7 @@
 """How answers are written and options compared. Imports no JAX."""
 
 import dataclasses
+import math
 from typing import get_args, Literal
 
 from flan_jax import configuration
@@ -48,16 +49,22 @@ class Decoding:
 
   def __post_init__(self):
     configuration.one_of('Decoding.method', self.method, get_args(Method))
-    configuration.number('Decoding.temperature', self.temperature)
-    configuration.whole_number('Decoding.top_k', self.top_k)
-    configuration.number('Decoding.top_p', self.top_p)
+    for name in ('temperature', 'top_p', 'alpha'):
+      _finite(f'Decoding.{name}', getattr(self, name))
     if not 0 < self.top_p <= 1:
       raise errors.UserError(
           'Decoding.top_p: must be above 0 and at most 1 (all tokens), not'
           f' {self.top_p!r}'
       )
+    configuration.whole_number('Decoding.top_k', self.top_k)
     configuration.whole_number('Decoding.num_beams', self.num_beams, 1)
-    configuration.number('Decoding.alpha', self.alpha)
     configuration.whole_number('Decoding.seed', self.seed)
     if self.max_length is not None:
       configuration.whole_number('Decoding.max_length', self.max_length, 1)
+
+
+def _finite(name: str, value: float) -> None:
+  """Checks that a setting is a number from 0 on that is not infinite."""
+  configuration.number(name, value)
+  if math.isinf(value):
+    raise errors.UserError(f'{name}: must be a finite number, not {value!r}')

@@ -82,27 +82,50 @@ class Part(NamedTuple):
   bias_BxHxTxS: jax.Array
 
 
-def written(
-    past: KeyValue, new: KeyValue, position: jax.Array
-) -> tuple[KeyValue, jax.Array]:
-  """Returns a cache with one more token, and which places of it are in use.
+def written(past: KeyValue, new: KeyValue, position: jax.Array) -> KeyValue:
+  """Returns a cache with the tokens of one more step.
 
   Args:
-    past: The cache, [B, H, D, S].
-    new: The token's keys and values, [B, H, D, 1].
-    position: int32 scalar, the token's place.
-
-  Returns:
-    The new cache, and bool [S].
+    past: The cache, [B, H, D, steps * K].
+    new: The step's keys and values, [B, H, D, K].
+    position: int32 scalar, the number of steps before this one.
   """
-  memory = jax.tree.map(
+  place = position * new.key.shape[-1]
+  return jax.tree.map(
       lambda old, row: jax.lax.dynamic_update_slice_in_dim(
-          old, row, position, axis=3
+          old, row, place, axis=-1
       ),
       past,
       new,
   )
-  return memory, jnp.arange(past.key.shape[3]) <= position
+
+
+def seen(
+    position: jax.Array,
+    cache: KeyValue,
+    seen_BxKxS: jax.Array | None,
+    queries: int,
+) -> jax.Array:
+  """Returns which places of a cache a step's tokens see, as a mask.
+
+  Args:
+    position: int32 scalar, the number of steps before this one.
+    cache: The cache, [B, H, D, S].
+    seen_BxKxS: bool, where it is known; None is all places up to `position`,
+      for steps of one token.
+    queries: K, the tokens of a step.
+
+  Returns:
+    bool [B, 1, K, S], or what broadcasts to it.
+
+  Raises:
+    ValueError: Steps have several tokens, and it is not known what they see.
+  """
+  if seen_BxKxS is not None:
+    return seen_BxKxS[:, None]
+  if queries > 1:
+    raise ValueError(f'What do {queries} tokens of one step see of each other?')
+  return (jnp.arange(cache.key.shape[-1]) <= position)[None, None, None]
 
 
 class RelativePositionBias(nn.Module):
@@ -152,13 +175,21 @@ class RelativePositionBias(nn.Module):
     )
     return skewed[:, :, :length]
 
-  def of_query(self, position: jax.Array, length: int) -> jax.Array:
-    """Returns float32 [H, 1, length]: the row of the query at `position`."""
+  def of_query(
+      self, position: jax.Array, length: int, repeats: int = 1
+  ) -> jax.Array:
+    """Returns float32 [H, 1, length * repeats], for the query at `position`.
+
+    Args:
+      position: int32 scalar.
+      length: The keys are at the positions from 0 on.
+      repeats: How many keys beside each other have the same position.
+    """
     bias_HxN = self._by_distance(length)
     row_HxS = jax.lax.dynamic_slice_in_dim(
         bias_HxN, length - position, length, axis=1
     )
-    return row_HxS[:, None]
+    return jnp.repeat(row_HxS, repeats, axis=1)[:, None]
 
   def of_queries(
       self, positions_BxT: jax.Array, length: int, farthest: int

@@ -9,7 +9,8 @@ same place in all rows of a batch, however long their inputs are.
 Shape letters are those of layers.py; S is the context's length.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from flan_jax import partitioning
 from flan_jax.models import attention
@@ -25,16 +26,17 @@ class View(NamedTuple):
   """What the tokens of rows may attend to, and with which bias.
 
   Attributes:
-    own: The rows' segments against themselves; None with a cache.
+    own: The rows' segments against themselves; in a decoding step, which places
+      of the cache its tokens see, bool [B, 1, T, S].
     both_ways_BxT: Not 0 where tokens see each other in both directions, if any
       do.
-    position: int32 scalar, the token's place in the cache; None without.
+    position: int32 scalar, the number of steps in the cache; None without one.
     bias_HxTxS: By distance in the rows, or in the cache.
     context_BxS: bool, True where the context has a token; None without one.
     context_bias_BxHxTxS: By distance to the context's tokens.
   """
 
-  own: transformer.Segments | None
+  own: transformer.Segments | jax.Array
   both_ways_BxT: jax.Array | None
   position: jax.Array | None
   bias_HxTxS: jax.Array
@@ -46,7 +48,7 @@ class Layer(transformer.Block):
   """Self-attention and feed-forward, each on the norm of the residual.
 
   Attributes:
-    keep: Whether to return the layer's own keys and values.
+    keep: Whether to return the rows' own keys and values.
   """
 
   keep: bool
@@ -61,8 +63,10 @@ class Layer(transformer.Block):
   ) -> tuple[jax.Array, attention.KeyValue | None]:
     """Returns the residual stream and, if `keep`, the tokens' keys and values.
 
+    With a cache, they are the whole cache's.
+
     Args:
-      x_BxTxE: The residual stream; T is 1 with a cache.
+      x_BxTxE: The residual stream; with a cache the tokens of one step.
       past: This layer's cache; None reads whole rows.
       context: This layer's keys and values of the context, if there is one.
       view: What may attend to what.
@@ -70,8 +74,7 @@ class Layer(transformer.Block):
     config = self.config
     attend = transformer.attention_block(config, self.train, 'self_attention')
     y_BxTxE = transformer.norm(config, 'pre_self_attention_layer_norm')(x_BxTxE)
-    new = attend.memory(y_BxTxE)
-    own = _own(new, past, view)
+    own = _own(attend.memory(y_BxTxE), past, view)
     if context is None:
       y_BxTxE = attend(y_BxTxE, own.memory, own.mask_Bx1xTxS, view.bias_HxTxS)
     else:
@@ -86,7 +89,7 @@ class Layer(transformer.Block):
     x_BxTxE = self.add(
         x_BxTxE, transformer.mlp_block(config, self.train)(y_BxTxE)
     )
-    return x_BxTxE, new if self.keep else None
+    return x_BxTxE, own.memory if self.keep else None
 
 
 def _own(
@@ -94,12 +97,13 @@ def _own(
 ) -> attention.Part:
   """Returns the rows at hand as what their tokens attend to."""
   bias_1xHxTxS = view.bias_HxTxS[None]
-  if past is None or view.position is None:
-    assert view.own is not None
+  if isinstance(view.own, transformer.Segments):
     mask_Bx1xTxT = view.own.mask(causal=True, both_ways_BxT=view.both_ways_BxT)
     return attention.Part(new, mask_Bx1xTxT, bias_1xHxTxS)
-  memory, written_T = attention.written(past, new, view.position)
-  return attention.Part(memory, written_T[None, None, None], bias_1xHxTxS)
+  assert past is not None
+  assert view.position is not None
+  memory = attention.written(past, new, view.position)
+  return attention.Part(memory, view.own, bias_1xHxTxS)
 
 
 class Decoder(transformer.Block):
@@ -117,27 +121,33 @@ class Decoder(transformer.Block):
       context: attention.KeyValue | None = None,
       context_BxS: jax.Array | None = None,
       positions_BxT: jax.Array | None = None,
-      past: attention.KeyValue | None = None,
+      steps: Sequence[transformer.Step] | None = None,
       position: jax.Array | None = None,
+      seen_BxTxS: jax.Array | None = None,
       last_B: jax.Array | None = None,
       keep: bool = False,
       head: bool = True,
-  ) -> tuple[jax.Array, attention.KeyValue | None]:
-    """Returns float32 logits [B, T, V] and, if `keep`, keys and values.
+  ) -> tuple[jax.Array, Any]:
+    """Returns float32 logits [B, T, V], and keys and values.
+
+    The second result is the rows' own in all layers, if `keep`; in a decoding
+    step it is each layer's new cache.
 
     Args:
-      tokens_BxT: int32; one a row, with a cache.
-      own: The rows' segments against themselves; None with a cache.
+      tokens_BxT: int32; in a step one a row, or one for each beam.
+      own: The rows' segments against themselves; None in a step.
       both_ways_BxT: Not 0 where tokens see each other in both directions.
       context: Keys and values of what stands before the rows, for all layers.
       context_BxS: bool, True where the context has a token.
       positions_BxT: int32, where the tokens stand, counted from the context's
-        first; None without a context.
-      past: The cache of all layers, or None to read whole rows.
-      position: int32 scalar, the token's place in the cache.
+        first; None without a context. In a step one for all tokens of a row.
+      steps: What a decoding step reads in each layer; None reads whole rows.
+      position: int32 scalar, the number of steps before.
+      seen_BxTxS: bool, the places of the cache that each token sees. None is
+        all so far, where T is 1.
       last_B: int32, the only place of each row whose logits are wanted; T is 1
         in the result. None is all places.
-      keep: Whether to return the tokens' keys and values in all layers.
+      keep: Whether to return keys and values of whole rows.
       head: See `logits`.
     """
     config = self.config
@@ -148,27 +158,36 @@ class Decoder(transformer.Block):
         name='token_embedder',
     )
     bias = transformer.relative_bias(config, False)
-    if past is None or position is None:
-      bias_HxTxS = bias(tokens_BxT.shape[1])
+    seen: transformer.Segments | jax.Array
+    if steps is None:
+      assert own is not None
+      seen = own
+      farthest = tokens_BxT.shape[1]
+      bias_HxTxS = bias(farthest)
     else:
-      bias_HxTxS = bias.of_query(position, past.key.shape[4])
+      assert position is not None
+      past, queries = steps[0].past, tokens_BxT.shape[1]
+      seen = attention.seen(position, past, seen_BxTxS, queries)
+      farthest = past.key.shape[-1] // queries
+      bias_HxTxS = bias.of_query(position, farthest, queries)
     context_bias = None
     if context_BxS is not None:
       assert positions_BxT is not None
       length = context_BxS.shape[1]
-      context_bias = bias.of_queries(
-          positions_BxT, length, length + bias_HxTxS.shape[2]
-      )
+      context_bias = bias.of_queries(positions_BxT, length, length + farthest)
     view = View(
-        own, both_ways_BxT, position, bias_HxTxS, context_BxS, context_bias
+        seen, both_ways_BxT, position, bias_HxTxS, context_BxS, context_bias
     )
     x_BxTxE = partitioning.constrain(
         self.drop(embedder(tokens_BxT)), transformer.RESIDUAL
     )
-    stack = self.stack(
-        Layer, config.num_layers, (0, 0, nn.broadcast), keep=keep
-    )
-    x_BxTxE, new = stack(x_BxTxE, past, context, view)
+    if steps is None:
+      stack = self.stack(
+          Layer, config.num_layers, (nn.broadcast, 0, nn.broadcast), keep=keep
+      )
+      x_BxTxE, new = stack(x_BxTxE, None, context, view)
+    else:
+      x_BxTxE, new = self.step(Layer, x_BxTxE, steps, view, keep=True)
     if last_B is not None:
       x_BxTxE = jnp.take_along_axis(x_BxTxE, last_B[:, None, None], axis=1)
     return self.logits(x_BxTxE, embedder, head), new
@@ -190,6 +209,6 @@ class CausalTransformer(nn.Module):
 
   def __call__(
       self, tokens_BxT: jax.Array, own: transformer.Segments | None, **more
-  ) -> tuple[jax.Array, attention.KeyValue | None]:
+  ) -> tuple[jax.Array, Any]:
     """Returns what `Decoder` does; `more` is its keywords."""
     return self.decoder(tokens_BxT, own, **more)

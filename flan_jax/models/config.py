@@ -8,6 +8,8 @@ from flan_jax import errors
 # Names of `jax.nn` that models/layers.py knows, and the identity.
 ACTIVATIONS = ('gelu', 'linear', 'relu', 'silu')
 
+_MAY_BE_0 = ('unroll_layers', 'prefill_chunk')
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -71,7 +73,7 @@ class ModelConfig:
     object.__setattr__(self, 'mlp_activations', tuple(self.mlp_activations))
     for field in dataclasses.fields(self):
       if field.type is int:
-        self._check_size(field.name, 0 if field.name == 'unroll_layers' else 1)
+        self._check_size(field.name, 0 if field.name in _MAY_BE_0 else 1)
     if self.dtype == 'float16':
       raise errors.UserError(
           f"{self._name}.dtype: T5's feed-forward sums exceed 65504, the"
@@ -166,6 +168,9 @@ class DecoderConfig(ModelConfig):
     prefix_lm: Whether the tokens of the inputs attend to each other in both
       directions (arXiv 1910.10683, section 3.2.1); targets attend backwards
       either way.
+    prefill_chunk: Longer inputs are read so many tokens at a time before an
+      answer is written, which bounds the memory of attention; 0 reads them at
+      once, as a prefix language model must.
   """
 
   family: ClassVar[str] = 'decoder_only'
@@ -173,6 +178,7 @@ class DecoderConfig(ModelConfig):
 
   num_layers: int
   prefix_lm: bool = False
+  prefill_chunk: int = 1024
 
   def __post_init__(self):
     super().__post_init__()

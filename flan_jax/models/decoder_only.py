@@ -66,12 +66,35 @@ class DecoderOnly(family.Family):
     """Reads inputs, one example a row, padded with 0.
 
     The context is one token longer than the inputs: rows begin with a 0.
+
+    Rows longer than `config.prefill_chunk` are read in parts, so that
+    attention's logits take its length times theirs, and not theirs squared. A
+    prefix language model reads all at once: its first token sees the last.
     """
     read_BxS = jnp.pad(tokens_BxS, ((0, 0), (1, 0)))
     length_B = jnp.sum(tokens_BxS != 0, axis=1, dtype=jnp.int32) + 1
-    mask_BxS = jnp.arange(read_BxS.shape[1]) < length_B[:, None]
-    own_BxS = mask_BxS.astype(jnp.int32)
-    logits_Bx1xV, memory = self._apply(
+    chunk = self.config.prefill_chunk
+    if self.config.prefix_lm or not 0 < chunk < read_BxS.shape[1]:
+      logits_Bx1xV, memory = self._read_inputs(params, read_BxS, length_B)
+    else:
+      logits_Bx1xV, memory = self._read_in_parts(
+          params, read_BxS, length_B, chunk
+      )
+    return interface.Context(
+        key=family.constrain_layers(memory.key),
+        value=family.constrain_layers(memory.value),
+        mask_BxS=jnp.arange(read_BxS.shape[1]) < length_B[:, None],
+        logits_BxV=partitioning.constrain(
+            logits_Bx1xV[:, 0], ('batch', 'vocab')
+        ),
+    )
+
+  def _read_inputs(
+      self, params: interface.Params, read_BxS: jax.Array, length_B: jax.Array
+  ) -> tuple[jax.Array, attention.KeyValue]:
+    """Returns logits after the last token, and all layers' keys and values."""
+    own_BxS = _mask(read_BxS, length_B, 0).astype(jnp.int32)
+    return self._apply(
         params,
         read_BxS,
         transformer.Segments(own_BxS, own_BxS),
@@ -79,58 +102,94 @@ class DecoderOnly(family.Family):
         last_B=length_B - 1,
         keep=True,
     )
-    return interface.Context(
-        key=family.constrain_layers(memory.key),
-        value=family.constrain_layers(memory.value),
-        mask_BxS=mask_BxS,
-        logits_BxV=partitioning.constrain(
-            logits_Bx1xV[:, 0], ('batch', 'vocab')
-        ),
-    )
 
-  def start(
+  def _read_in_parts(
       self,
       params: interface.Params,
-      context: interface.Context,
-      cache: interface.Cache,
+      read_BxS: jax.Array,
+      length_B: jax.Array,
+      chunk: int,
+  ) -> tuple[jax.Array, attention.KeyValue]:
+    """Returns what `_read_inputs` does: each part follows those before."""
+    config = self.config
+    batch, length = read_BxS.shape
+    parts = -(-length // chunk)
+    read_BxS = jnp.pad(read_BxS, ((0, 0), (0, parts * chunk - length)))
+    shape = (config.num_layers, batch, config.num_heads, config.head_dim)
+    zeros = jnp.zeros((*shape, parts * chunk), jnp.dtype(config.dtype))
+    zeros = family.constrain_layers(zeros)
+
+    def read(part: jax.Array, carry: Any) -> Any:
+      logits_Bx1xV, memory = carry
+      begin = part * chunk
+      part_BxC = jax.lax.dynamic_slice_in_dim(read_BxS, begin, chunk, axis=1)
+      own_BxC = _mask(part_BxC, length_B, begin).astype(jnp.int32)
+      place_B = length_B - 1 - begin
+      found_Bx1xV, new = self._apply(
+          params,
+          part_BxC,
+          transformer.Segments(own_BxC, own_BxC),
+          context=memory,
+          context_BxS=_mask(read_BxS, jnp.full_like(length_B, begin), 0),
+          positions_BxT=jnp.broadcast_to(
+              begin + jnp.arange(chunk, dtype=jnp.int32), part_BxC.shape
+          ),
+          last_B=jnp.clip(place_B, 0, chunk - 1),
+          keep=True,
+      )
+      here_B = (place_B >= 0) & (place_B < chunk)
+      logits_Bx1xV = jnp.where(here_B[:, None, None], found_Bx1xV, logits_Bx1xV)
+      return logits_Bx1xV, attention.written(memory, new, part)
+
+    logits_Bx1xV, memory = jax.lax.fori_loop(
+        0,
+        parts,
+        read,
+        (
+            jnp.zeros((batch, 1, config.vocab_size), jnp.float32),
+            attention.KeyValue(zeros, zeros),
+        ),
+    )
+    return logits_Bx1xV, jax.tree.map(lambda x: x[..., :length], memory)
+
+  def start(
+      self, steps: interface.Steps, cache: interface.Cache
   ) -> tuple[jax.Array, interface.Cache]:
     """Returns the logits of the first token, which reading the inputs gave."""
-    del params
-    assert context.logits_BxV is not None
-    return context.logits_BxV, cache
+    assert steps.logits_BxV is not None
+    return steps.logits_BxV[:, None], cache
 
   def decode_step(
       self,
-      params: interface.Params,
-      context: interface.Context,
+      steps: interface.Steps,
       cache: interface.Cache,
-      tokens_B: jax.Array,
+      tokens_BxK: jax.Array,
+      seen_BxKxS: jax.Array | None = None,
   ) -> tuple[jax.Array, interface.Cache]:
-    """Reads one more token of each row.
+    """Reads one more token of each row, or of each of its beams.
 
     Args:
-      params: The parameters.
-      context: What `encode` returned.
+      steps: What `steps` returned.
       cache: What `start` or the last step returned. It must have room: past
         its end JAX would overwrite the last place.
-      tokens_B: int32 [B].
+      tokens_BxK: int32.
+      seen_BxKxS: See `interface.Model.decode_step`.
 
     Returns:
-      Float32 logits [B, V] of the tokens that follow, and the new cache.
+      Float32 logits [B, K, V] of the tokens that follow, and the new cache.
     """
-    positions_B = _lengths(context) + cache.position
-    logits_Bx1xV, new = self._apply(
-        params,
-        tokens_B[:, None],
+    positions_B = _lengths(steps.mask_BxS) + cache.position
+    logits_BxKxV, new = self._apply(
+        steps.params,
+        tokens_BxK,
         None,
-        context=attention.KeyValue(context.key, context.value),
-        context_BxS=context.mask_BxS,
+        context_BxS=steps.mask_BxS,
         positions_BxT=positions_B[:, None],
-        past=attention.KeyValue(cache.key, cache.value),
+        steps=family.each_step(steps, cache),
         position=cache.position,
-        keep=True,
+        seen_BxTxS=seen_BxKxS,
     )
-    return logits_Bx1xV[:, 0], family.extended(cache, new)
+    return logits_BxKxV, family.extended(cache, new)
 
   def score(
       self,
@@ -167,7 +226,7 @@ class DecoderOnly(family.Family):
         transformer.Segments(own_BxT, jnp.where(first_BxT, -1, own_BxT)),
         context=attention.KeyValue(context.key, context.value),
         context_BxS=context.mask_BxS,
-        positions_BxT=_lengths(context)[:, None] + places_BxT - 1,
+        positions_BxT=_lengths(context.mask_BxS)[:, None] + places_BxT - 1,
         head=False,
     )
     assert context.logits_BxV is not None
@@ -186,6 +245,11 @@ class DecoderOnly(family.Family):
     return ones_Bx1, transformer.Segments(ones_Bx1, ones_Bx1)
 
 
-def _lengths(context: interface.Context) -> jax.Array:
+def _lengths(mask_BxS: jax.Array) -> jax.Array:
   """Returns the number of tokens in each row's context, int32 [B]."""
-  return jnp.sum(context.mask_BxS, axis=1, dtype=jnp.int32)
+  return jnp.sum(mask_BxS, axis=1, dtype=jnp.int32)
+
+
+def _mask(tokens_BxS: jax.Array, length_B: jax.Array, begin: Any) -> jax.Array:
+  """Returns which places, counted from `begin`, are in the rows' lengths."""
+  return begin + jnp.arange(tokens_BxS.shape[1]) < length_B[:, None]

@@ -67,46 +67,47 @@ class EncoderDecoder(family.Family):
     )
 
   def start(
-      self,
-      params: interface.Params,
-      context: interface.Context,
-      cache: interface.Cache,
+      self, steps: interface.Steps, cache: interface.Cache
   ) -> tuple[jax.Array, interface.Cache]:
-    """Returns the logits of the first token, which follows T5's start, 0."""
-    zeros_B = jnp.zeros(context.mask_BxS.shape[:1], jnp.int32)
-    return self.decode_step(params, context, cache, zeros_B)
+    """Returns the logits of the first token, which follows T5's start, 0.
+
+    It is read once for all beams: as that of the first of them.
+    """
+    start_Bx1 = jnp.zeros((steps.mask_BxS.shape[0], 1), jnp.int32)
+    return self.decode_step(steps, cache, start_Bx1)
 
   def decode_step(
       self,
-      params: interface.Params,
-      context: interface.Context,
+      steps: interface.Steps,
       cache: interface.Cache,
-      tokens_B: jax.Array,
+      tokens_BxK: jax.Array,
+      seen_BxKxS: jax.Array | None = None,
   ) -> tuple[jax.Array, interface.Cache]:
-    """Reads one more token of each row.
+    """Reads one more token of each row, or of each of its beams.
 
     Args:
-      params: The parameters.
-      context: What `encode` returned.
+      steps: What `steps` returned.
       cache: What `start` or the last step returned. It must have room: past
         its end JAX would overwrite the last place.
-      tokens_B: int32 [B].
+      tokens_BxK: int32.
+      seen_BxKxS: See `interface.Model.decode_step`.
 
     Returns:
-      Float32 logits [B, V] of the tokens that follow, and the new cache.
+      Float32 logits [B, K, V] of the tokens that follow, and the new cache.
     """
-    ones_Bx1 = jnp.ones((tokens_B.shape[0], 1), jnp.int32)
-    logits_Bx1xV, new = self._apply(
-        params,
-        tokens_B[:, None],
+    logits_BxKxV, new = self._apply(
+        steps.params,
+        tokens_BxK,
         None,
-        transformer.Segments(ones_Bx1, context.mask_BxS.astype(jnp.int32)),
-        cross=attention.KeyValue(context.key, context.value),
-        past=attention.KeyValue(cache.key, cache.value),
+        transformer.Segments(
+            jnp.ones_like(tokens_BxK), steps.mask_BxS.astype(jnp.int32)
+        ),
+        steps=family.each_step(steps, cache),
         position=cache.position,
+        seen_BxTxS=seen_BxKxS,
         method='decode',
     )
-    return logits_Bx1xV[:, 0], family.extended(cache, new)
+    return logits_BxKxV, family.extended(cache, new)
 
   def score(
       self,

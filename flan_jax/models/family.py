@@ -1,8 +1,9 @@
 """What all families of models do alike, around their Linen modules."""
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import functools
+import operator
 from typing import Any
 
 from flan_jax import partitioning
@@ -12,9 +13,13 @@ from flan_jax.models import interface
 from flan_jax.models import layers
 from flan_jax.models import losses
 from flan_jax.models import naming
+from flan_jax.models import transformer
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+
+# The axes of one layer's keys or values.
+CACHE = ('batch', 'heads', 'kv', 'length')
 
 
 class Family(abc.ABC):
@@ -157,22 +162,36 @@ class Family(abc.ABC):
         x_BxTxE, kernel_ExV, targets_BxT, wanted_BxT
     )
 
-  def init_cache(self, batch: int, max_length: int) -> interface.Cache:
-    """Returns an empty cache for `batch` rows of up to `max_length` tokens."""
+  def steps(
+      self, params: interface.Params, context: interface.Context
+  ) -> interface.Steps:
+    """Returns what decoding steps read, each layer's apart from the others'."""
+    own = dict(params['decoder'])
+    stacked = _cast_kernels(own.pop('layers'), jnp.dtype(self.config.dtype))
+    places = range(self._cached_layers)
+    return interface.Steps(
+        params=params | {'decoder': own},
+        layers=tuple(
+            jax.tree.map(operator.itemgetter(i), stacked) for i in places
+        ),
+        key=tuple(context.key[i] for i in places),
+        value=tuple(context.value[i] for i in places),
+        mask_BxS=context.mask_BxS,
+        logits_BxV=context.logits_BxV,
+    )
+
+  def init_cache(
+      self, batch: int, max_length: int, beams: int = 1
+  ) -> interface.Cache:
+    """Returns an empty cache for `batch` rows of up to `max_length` steps."""
     config = self.config
-    shape = (
-        self._cached_layers,
-        batch,
-        config.num_heads,
-        config.head_dim,
-        max_length,
-    )
-    zeros = functools.partial(jnp.zeros, shape, jnp.dtype(config.dtype))
-    return interface.Cache(
-        key=constrain_layers(zeros()),
-        value=constrain_layers(zeros()),
-        position=jnp.zeros((), jnp.int32),
-    )
+    shape = (batch, config.num_heads, config.head_dim, max_length * beams)
+
+    def zeros() -> tuple[jax.Array, ...]:
+      empty = jnp.zeros(shape, jnp.dtype(config.dtype))
+      return (partitioning.constrain(empty, CACHE),) * self._cached_layers
+
+    return interface.Cache(zeros(), zeros(), jnp.zeros((), jnp.int32))
 
   def stack(self, flat: Mapping[str, Any]) -> interface.Params:
     """Returns parameters from T5X's names; see `naming.stack`."""
@@ -222,19 +241,41 @@ def segments(batch: interface.Batch, name: str, tokens: str) -> jax.Array:
   return (batch[tokens] != 0).astype(jnp.int32)
 
 
-def extended(
-    cache: interface.Cache, new: attention.KeyValue
-) -> interface.Cache:
-  """Returns the cache with one more token's keys and values of all layers.
-
-  They are written at once, which XLA does in place.
-  """
-  place = (0, 0, 0, 0, cache.position)
-  return interface.Cache(
-      key=jax.lax.dynamic_update_slice(cache.key, new.key, place),
-      value=jax.lax.dynamic_update_slice(cache.value, new.value, place),
-      position=cache.position + 1,
+def each_step(
+    steps: interface.Steps, cache: interface.Cache
+) -> tuple[transformer.Step, ...]:
+  """Returns what each layer reads in a decoding step."""
+  return tuple(
+      transformer.Step(
+          params, attention.KeyValue(*past), attention.KeyValue(*context)
+      )
+      for params, past, context in zip(
+          steps.layers,
+          zip(cache.key, cache.value, strict=True),
+          zip(steps.key, steps.value, strict=True),
+          strict=True,
+      )
   )
+
+
+def extended(
+    cache: interface.Cache, new: Sequence[attention.KeyValue]
+) -> interface.Cache:
+  """Returns the cache after a step that gave each layer's new cache."""
+  keys, values = (
+      tuple(partitioning.constrain(x, CACHE) for x in side)
+      for side in zip(*new, strict=True)
+  )
+  return interface.Cache(keys, values, cache.position + 1)
+
+
+def _cast_kernels(params: interface.Params, dtype: Any) -> interface.Params:
+  """Returns the parameters with the kernels in what they are used in."""
+
+  def cast(path, leaf: jax.Array) -> jax.Array:
+    return leaf.astype(dtype) if path[-1].key == 'kernel' else leaf
+
+  return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def constrain_layers(x_LxBxHxDxS: jax.Array) -> jax.Array:

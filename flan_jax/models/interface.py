@@ -2,9 +2,9 @@
 
 A family says how examples become rows (`config.row_format`), and computes on
 them. Predicting has two parts: inputs are read once (`encode`), and what
-follows them is either written token by token (`start`, `decode_step`) or given
-(`score`). For an encoder-decoder, inputs are what the decoder attends to; for a
-decoder-only model, they are the beginning of the row.
+follows them is either written token by token (`steps`, `start`, `decode_step`)
+or given (`score`). For an encoder-decoder, inputs are what the decoder attends
+to; for a decoder-only model, they are the beginning of the row.
 
 Shapes are written as suffixes: B batch, S length of inputs, T length of what
 follows, V vocabulary, H heads, D width of a head.
@@ -17,6 +17,7 @@ from flan_jax import errors
 from flan_jax.models import config as config_lib
 from flan_jax.models import losses
 import jax
+import jax.numpy as jnp
 
 # A batch of features under SeqIO's names, int32 [rows, length].
 Batch = Mapping[str, Any]
@@ -43,18 +44,55 @@ class Context(NamedTuple):
   logits_BxV: jax.Array | None
 
 
+class Steps(NamedTuple):
+  """What decoding steps read, laid out for them: each layer has its own arrays.
+
+  Slices of arrays of all layers would be copied in each step.
+
+  Attributes:
+    params: The parameters that are not a layer's.
+    layers: The parameters of each layer, its kernels in the model's dtype.
+    key: For each layer the context's, [B, H, D, S].
+    value: For each layer the context's, [B, H, D, S].
+    mask_BxS: The context's.
+    logits_BxV: The context's.
+  """
+
+  params: Params
+  layers: tuple[Params, ...]
+  key: tuple[jax.Array, ...]
+  value: tuple[jax.Array, ...]
+  mask_BxS: jax.Array
+  logits_BxV: jax.Array | None
+
+
 class Cache(NamedTuple):
   """Keys and values of the tokens that follow the inputs, so far.
 
+  A step has K tokens a row, which is 1 unless there are beams. They lie beside
+  each other: token k of step t is at t * K + k.
+
   Attributes:
-    key: [layers, B, H, D, T], in the model's dtype.
-    value: [layers, B, H, D, T], in the model's dtype.
-    position: int32 scalar, the number of tokens read; the same for all rows.
+    key: For each layer [B, H, D, T * K], in the model's dtype.
+    value: For each layer [B, H, D, T * K], in the model's dtype.
+    position: int32 scalar, the number of steps read; the same for all rows.
   """
 
-  key: jax.Array
-  value: jax.Array
+  key: tuple[jax.Array, ...]
+  value: tuple[jax.Array, ...]
   position: jax.Array
+
+  def grown(self, places: int) -> 'Cache':
+    """Returns the cache with room for T * K = `places`, no fewer than now."""
+    more = places - self.key[0].shape[-1]
+    if not more:
+      return self
+
+    def longer(x_BxHxDxS: jax.Array) -> jax.Array:
+      return jnp.pad(x_BxHxDxS, ((0, 0),) * 3 + ((0, more),))
+
+    key, value = jax.tree.map(longer, (self.key, self.value))
+    return Cache(key, value, self.position)
 
 
 class Model(Protocol):
@@ -99,21 +137,34 @@ class Model(Protocol):
   def encode(self, params: Params, tokens_BxS: jax.Array) -> Context:
     """Reads inputs, one example a row, padded with 0."""
 
-  def init_cache(self, batch: int, max_length: int) -> Cache:
-    """Returns an empty cache for `batch` rows of up to `max_length` tokens."""
+  def steps(self, params: Params, context: Context) -> Steps:
+    """Returns what decoding steps read; to be made once, not in each step."""
 
-  def start(
-      self, params: Params, context: Context, cache: Cache
-  ) -> tuple[jax.Array, Cache]:
-    """Returns float32 logits [B, V] of the first token, and the cache.
+  def init_cache(self, batch: int, max_length: int, beams: int = 1) -> Cache:
+    """Returns an empty cache for `batch` rows of up to `max_length` steps."""
+
+  def start(self, steps: Steps, cache: Cache) -> tuple[jax.Array, Cache]:
+    """Returns float32 logits [B, 1, V] of the first token, and the cache.
 
     The cache, which must be empty, has then read what stands before it.
     """
 
   def decode_step(
-      self, params: Params, context: Context, cache: Cache, tokens_B: jax.Array
+      self,
+      steps: Steps,
+      cache: Cache,
+      tokens_BxK: jax.Array,
+      seen_BxKxS: jax.Array | None = None,
   ) -> tuple[jax.Array, Cache]:
-    """Reads one more token; returns float32 logits [B, V] of the next."""
+    """Reads the next token; returns float32 logits [B, K, V] of what follows.
+
+    Args:
+      steps: What `steps` returned.
+      cache: What `start` or the last step returned, with room for one more.
+      tokens_BxK: int32; K is 1, or the number of beams.
+      seen_BxKxS: bool, which places of the cache each token sees, its own
+        included; None, only for K of 1, is all up to its own.
+    """
 
   def score(self, params: Params, context: Context, batch: Batch) -> jax.Array:
     """Returns log p [B, T] of target tokens, 0 where there is padding.

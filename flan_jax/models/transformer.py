@@ -8,6 +8,7 @@ the name `layers`. Nothing here is stateful; caches go in and come out.
 Shape letters are those of layers.py.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flan_jax import partitioning
@@ -108,6 +109,23 @@ def relative_bias(
   )
 
 
+class Step(NamedTuple):
+  """What a decoding step reads in one layer, besides what all layers share.
+
+  Arrays of one layer's own, and not slices of all layers' arrays: XLA would
+  copy such slices in each step, which took longer than all products.
+
+  Attributes:
+    params: The layer's parameters.
+    past: Its cache.
+    context: Its keys and values of what was read before.
+  """
+
+  params: Any
+  past: attention.KeyValue
+  context: attention.KeyValue
+
+
 class Block(nn.Module):
   """What layers and stacks share."""
 
@@ -162,6 +180,35 @@ class Block(nn.Module):
         unroll=unroll,
         metadata_params={nn.PARTITION_NAME: 'layers'},
     )(config=config, train=self.train, name='layers', **fields)
+
+  def step(
+      self,
+      layer: Any,
+      x_BxKxE: jax.Array,
+      steps: Sequence[Step],
+      *shared: Any,
+      **fields: Any,
+  ) -> tuple[jax.Array, tuple[attention.KeyValue, ...]]:
+    """Runs a decoding step through layers that are apart from each other.
+
+    Args:
+      layer: The class of a layer.
+      x_BxKxE: The residual stream.
+      steps: What each layer reads.
+      *shared: What all layers read: further arguments of the class.
+      **fields: Further fields of the class.
+
+    Returns:
+      The residual stream, and each layer's cache with the step's tokens.
+    """
+    module = layer(config=self.config, train=False, parent=None, **fields)
+    caches = []
+    for own in steps:
+      x_BxKxE, cache = module.apply(
+          {'params': own.params}, x_BxKxE, own.past, own.context, *shared
+      )
+      caches.append(cache)
+    return x_BxKxE, tuple(caches)
 
   def logits(
       self, x_BxTxE: jax.Array, embedder: layers.Embed, head: bool
@@ -218,35 +265,35 @@ class DecoderLayer(Block):
       cross: attention.KeyValue | None,
       encoded_BxSxE: jax.Array | None,
       position: jax.Array | None,
-      own: Segments | None,
+      own: Segments | jax.Array,
       segments: Segments,
       bias_HxTxS: jax.Array,
   ) -> tuple[jax.Array, attention.KeyValue | None]:
-    """Returns the residual stream and, with a cache, what to add to it.
+    """Returns the residual stream and, with a cache, the new cache.
 
     Args:
-      x_BxTxE: The residual stream; T is 1 with a cache.
-      past: This layer's cache; None reads a whole row at once.
+      x_BxTxE: The residual stream; with a cache the tokens of one step.
+      past: This layer's cache; None reads whole rows at once.
       cross: This layer's keys and values of the encoder's output, or None to
         make them from `encoded_BxSxE`.
       encoded_BxSxE: The encoder's output where `cross` is None.
-      position: int32 scalar, the query's place in the cache.
-      own: The decoder's segments against themselves; None with a cache.
+      position: int32 scalar, the number of steps in the cache.
+      own: The decoder's segments against themselves; with a cache, which of its
+        places each token sees, bool [B, 1, T, S].
       segments: The decoder's against the encoder's.
       bias_HxTxS: Self-attention's bias by distance.
     """
     config = self.config
     attend = attention_block(config, self.train, 'self_attention')
     y_BxTxE = norm(config, 'pre_self_attention_layer_norm')(x_BxTxE)
-    memory = attend.memory(y_BxTxE)
-    new = None
-    if past is None or position is None:
-      assert own is not None
+    memory, new = attend.memory(y_BxTxE), None
+    if isinstance(own, Segments):
       mask_Bx1xTxS = own.mask(causal=True)
     else:
-      new = memory
-      memory, written_S = attention.written(past, new, position)
-      mask_Bx1xTxS = written_S[None, None, None]
+      assert past is not None
+      assert position is not None
+      memory = new = attention.written(past, memory, position)
+      mask_Bx1xTxS = own
     y_BxTxE = attend(y_BxTxE, memory, mask_Bx1xTxS, bias_HxTxS)
     x_BxTxE = self.add(x_BxTxE, y_BxTxE)
 
@@ -296,36 +343,51 @@ class Decoder(Block):
       *,
       encoded_BxSxE: jax.Array | None = None,
       cross: attention.KeyValue | None = None,
-      past: attention.KeyValue | None = None,
+      steps: Sequence[Step] | None = None,
       position: jax.Array | None = None,
+      seen_BxTxS: jax.Array | None = None,
       head: bool = True,
-  ) -> tuple[jax.Array, attention.KeyValue | None]:
-    """Returns float32 logits [B, T, V], and what to add to the cache.
+  ) -> tuple[jax.Array, tuple[attention.KeyValue, ...] | None]:
+    """Returns float32 logits [B, T, V] and, in a step, the new caches.
 
     Args:
-      x_BxTxE: Embedded tokens; one, with a cache.
-      own: The decoder's segments against themselves; None with a cache.
+      x_BxTxE: Embedded tokens; in a step one, or one for each beam.
+      own: The decoder's segments against themselves; None in a step.
       segments: The decoder's against the encoder's.
       encoded_BxSxE: The encoder's output, where `cross` is None.
       cross: Keys and values of the encoder's output, for all layers.
-      past: The cache of all layers, or None to read whole rows.
-      position: int32 scalar, the token's place in the cache.
+      steps: What a decoding step reads in each layer; None reads whole rows.
+      position: int32 scalar, the number of steps before.
+      seen_BxTxS: bool, the places of the cache that each token sees. None is
+        all so far, where T is 1.
       head: See `logits`.
     """
     config = self.config
     bias = relative_bias(config, False)
-    if past is None or position is None:
-      bias_HxTxS = bias(x_BxTxE.shape[1])
-    else:
-      bias_HxTxS = bias.of_query(position, past.key.shape[4])
     x_BxTxE = partitioning.constrain(self.drop(x_BxTxE), RESIDUAL)
-    stack = self.stack(
+    if steps is None:
+      stack = self.stack(
+          DecoderLayer,
+          config.num_decoder_layers,
+          (nn.broadcast, 0) + (nn.broadcast,) * 5,
+      )
+      bias_HxTxS = bias(x_BxTxE.shape[1])
+      x_BxTxE, _ = stack(
+          x_BxTxE, None, cross, encoded_BxSxE, None, own, segments, bias_HxTxS
+      )
+      return self.logits(x_BxTxE, self.embedder, head), None
+    assert position is not None
+    queries = x_BxTxE.shape[1]
+    past = steps[0].past
+    x_BxTxE, new = self.step(
         DecoderLayer,
-        config.num_decoder_layers,
-        (0, 0) + (nn.broadcast,) * 5,
-    )
-    x_BxTxE, new = stack(
-        x_BxTxE, past, cross, encoded_BxSxE, position, own, segments, bias_HxTxS
+        x_BxTxE,
+        steps,
+        None,
+        position,
+        attention.seen(position, past, seen_BxTxS, queries),
+        segments,
+        bias.of_query(position, past.key.shape[-1] // queries, queries),
     )
     return self.logits(x_BxTxE, self.embedder, head), new
 
@@ -361,7 +423,7 @@ class Transformer(nn.Module):
       own: Segments | None,
       segments: Segments,
       **memory: Any,
-  ) -> tuple[jax.Array, attention.KeyValue | None]:
+  ) -> tuple[jax.Array, tuple[attention.KeyValue, ...] | None]:
     """Returns what `Decoder` does, for tokens; `memory` is its keywords."""
     return self.decoder(
         self.token_embedder(tokens_BxT), own, segments, **memory

@@ -29,17 +29,19 @@ def _load(path):
     return dict(arrays)
 
 
-def _decode(model, params, tokens, max_length, active=None, **kwargs):
+def _decode(model, params, tokens, max_length, active=None, lengths=None, **kw):
+  """Greedy decoding; returns tokens [B, T] and scores [B]."""
   active = jnp.ones(len(tokens), bool) if active is None else active
+  target = decoding.Target(max_length=max_length, **kw)
 
   @jax.jit
   def decode(params, tokens, active):
     context = model.encode(params, tokens)
-    return decoding.greedy(
-        model, params, context, active, max_length=max_length, **kwargs
-    )
+    method = decoding.Single(target, active)
+    return decoding.decode(model, params, context, method, lengths)
 
-  return jax.device_get(decode(params, jnp.asarray(tokens), active))
+  found = jax.device_get(decode(params, jnp.asarray(tokens), active))
+  return found._replace(tokens=found.tokens[:, 0], scores=found.scores[:, 0])
 
 
 @pytest.mark.parametrize('state', ['trained', 'init'])
@@ -138,34 +140,45 @@ class _Scripted:
   def __init__(self, script_BxT, vocab_size):
     self.script = jnp.asarray(script_BxT)
     self.vocab_size = vocab_size
-    self.steps = 0
+    self.steps_done = 0
+    self.places = set()
 
-  def init_cache(self, batch, max_length):
-    del batch, max_length
-    return jnp.zeros((), jnp.int32)
+  def steps(self, params, context):
+    del params
+    return context
 
-  def start(self, params, context, cache):
-    return self.decode_step(params, context, cache, None)
+  def init_cache(self, batch, max_length, beams):
+    empty = jnp.zeros((batch, 1, 1, max_length * beams))
+    return interface.Cache((empty,), (empty,), jnp.zeros((), jnp.int32))
 
-  def decode_step(self, params, context, cache, tokens_B):
-    del params, context, tokens_B
+  def start(self, steps, cache):
+    return self.decode_step(steps, cache, None)
+
+  def decode_step(self, steps, cache, tokens_BxK, seen=None):
+    del steps, tokens_BxK, seen
+    self.places.add(cache.key[0].shape[-1])
     jax.debug.callback(self._count)
     wanted = jax.lax.dynamic_index_in_dim(
-        self.script, cache, axis=1, keepdims=False
+        self.script, cache.position, axis=1, keepdims=False
     )
-    return 5.0 * jax.nn.one_hot(wanted, self.vocab_size), cache + 1
+    logits = 5.0 * jax.nn.one_hot(wanted, self.vocab_size)
+    return logits[:, None], cache._replace(position=cache.position + 1)
 
   def _count(self):
-    self.steps += 1
+    self.steps_done += 1
 
 
-def _greedy_scripted(model, active, **kwargs):
-  decode = jax.jit(
-      lambda active: decoding.greedy(model, None, None, active, **kwargs)
-  )
+def _greedy_scripted(model, active, lengths=None, **kwargs):
+  context = interface.Context(None, None, jnp.ones((len(active), 1)), None)
+
+  @jax.jit
+  def decode(active):
+    method = decoding.Single(decoding.Target(**kwargs), active)
+    return decoding.decode(model, None, context, method, lengths)
+
   found = jax.device_get(decode(jnp.asarray(active)))
   jax.effects_barrier()
-  return found
+  return found._replace(tokens=found.tokens[:, 0], scores=found.scores[:, 0])
 
 
 def test_stops_when_the_last_real_row_has_ended():
@@ -175,7 +188,7 @@ def test_stops_when_the_last_real_row_has_ended():
   np.testing.assert_array_equal(
       found.tokens, [[4, 1, 0, 0, 0, 0], [4, 5, 1, 0, 0, 0], [0] * 6]
   )
-  assert model.steps == 3
+  assert model.steps_done == 3
   # Each token has logit 5 among nine zeros.
   one = 5.0 - np.log(np.exp(5.0) + 9.0)
   np.testing.assert_allclose(found.scores, [2 * one, 3 * one, 0], atol=1e-5)
@@ -185,7 +198,7 @@ def test_without_an_end_it_stops_at_the_length():
   model = _Scripted([[4, 5, 6, 7]], 10)
   found = _greedy_scripted(model, [True], max_length=3)
   np.testing.assert_array_equal(found.tokens, [[4, 5, 6]])
-  assert model.steps == 3
+  assert model.steps_done == 3
 
 
 def test_ids_beyond_the_tokenizer_are_never_written():
@@ -198,3 +211,32 @@ def test_ids_beyond_the_tokenizer_are_never_written():
   first = -np.log(np.exp(5.0) + 9.0)
   second = 5.0 - np.log(np.exp(5.0) + 9.0)
   np.testing.assert_allclose(held.scores, [first + second], atol=1e-5)
+
+
+@pytest.mark.parametrize('lengths', [(2, 3, 8), (1, 8), (8,)])
+def test_caches_grow_and_nothing_else_changes(lengths):
+  script = [[4, 5, 6, 7, 8, 4, 5, 6], [5, 5, 5, 5, 5, 5, 1, 9]]
+  model = _Scripted(script, 10)
+  found = _greedy_scripted(model, [True, True], lengths, max_length=8)
+  np.testing.assert_array_equal(
+      found.tokens, [script[0], [5, 5, 5, 5, 5, 5, 1, 0]]
+  )
+  np.testing.assert_array_equal(found.finished[:, 0], [False, True])
+  assert model.places == set(lengths)
+  assert model.steps_done == 8
+
+
+def test_a_grown_cache_decodes_as_a_whole_one(small):
+  model, params = small
+  tokens = np.random.default_rng(2).integers(2, 64, (4, 9)).astype(np.int32)
+  whole = _decode(model, params, tokens, 12, lengths=(12,), eos_id=-1)
+  grown = _decode(model, params, tokens, 12, lengths=(1, 4, 5, 12), eos_id=-1)
+  np.testing.assert_array_equal(grown.tokens, whole.tokens)
+  np.testing.assert_allclose(grown.scores, whole.scores, rtol=1e-5)
+
+
+def test_cache_lengths_end_with_the_longest():
+  assert decoding.cache_lengths(5) == (5,)
+  assert decoding.cache_lengths(64) == (64,)
+  assert decoding.cache_lengths(65) == (64, 65)
+  assert decoding.cache_lengths(1024) == (64, 256, 1024)

@@ -19,6 +19,7 @@ from flan_jax import partitioning
 from flan_jax import vocabularies
 from flan_jax.data import examples
 from flan_jax.inference import predictor
+from flan_jax.inference import settings
 from flan_jax.models import config
 from flan_jax.models import interface
 model = interface.create(config.EncoderDecoderConfig(
@@ -28,14 +29,17 @@ mesh = partitioning.make_mesh()
 shardings = partitioning.shardings(mesh, model.logical_axes())
 with partitioning.use(mesh):
   params = jax.jit(model.init, out_shardings=shardings)(jax.random.key(0))
-predict = predictor.Predictor(
+made = predictor.Predictor(
     model, params, vocabularies.ByteVocabulary(), mesh=mesh,
-    lengths={'inputs': 16, 'targets': 6}, batch_size=3).predict
-found = predict([
+    lengths={'inputs': 16, 'targets': 6}, batch_size=3)
+found = made.predict([
     examples.Example(
         task='t', template='', row_id=str(i), inputs=f'input {i}', targets='',
         options=('yes', 'no', 'maybe')[: i] or None)
     for i in range(4) for _ in range(2)])
+some = [f'input {i}' for i in range(5)]
+for method in ('sample', 'beam'):
+  found += made.generate(some, decoding=settings.Decoding(method=method))
 print('FOUND', json.dumps([
     (said.text, said.option_scores or [said.score]) for said in found]))
 """

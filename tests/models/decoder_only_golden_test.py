@@ -115,12 +115,13 @@ def test_greedy_tokens_are_t5xs(state, direction, decoder, golden):
 
   context = jax.jit(decoder.encode)(params, _padded(inputs, 14))
   cache = decoder.init_cache(rows, length)
-  logits, cache = jax.jit(decoder.start)(params, context, cache)
+  steps = decoder.steps(params, context)
+  logits, cache = jax.jit(decoder.start)(steps, cache)
   written = []
   for _ in range(length):
-    tokens = np.argmax(logits, axis=-1).astype(np.int32)
+    tokens = np.argmax(logits[:, 0], axis=-1).astype(np.int32)
     written.append(tokens)
-    logits, cache = step(params, context, cache, tokens)
+    logits, cache = step(steps, cache, tokens[:, None])
 
   found = np.stack(written, axis=1)
   ended = np.cumsum(found == 1, axis=1) - (found == 1) > 0

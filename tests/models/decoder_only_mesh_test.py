@@ -107,8 +107,9 @@ def test_decoding_is_shared_by_batch_heads_and_vocabulary(
   def run(params, tokens):
     context = decoder.encode(params, tokens)
     cache = decoder.init_cache(8, 4)
-    first, cache = decoder.start(params, context, cache)
-    logits, cache = decoder.decode_step(params, context, cache, tokens[:, 0])
+    steps = decoder.steps(params, context)
+    first, cache = decoder.start(steps, cache)
+    logits, cache = decoder.decode_step(steps, cache, tokens[:, :1])
     return context, cache, first, logits, decoder.score(params, context, batch)
 
   expected = jax.jit(run)(weights, tokens)
@@ -116,9 +117,11 @@ def test_decoding_is_shared_by_batch_heads_and_vocabulary(
     found = jax.jit(run)(weights, tokens)
   context, cache, first, *_ = found
   wanted = jax.P(None, ('data', 'fsdp'), 'tensor')
-  for array in (*context[:2], *cache[:2]):
+  for array in context[:2]:
     assert array.sharding.spec == wanted
-  assert first.sharding.spec == jax.P(('data', 'fsdp'), 'tensor')
+  for array in (*cache.key, *cache.value):
+    assert array.sharding.spec == jax.P(('data', 'fsdp'), 'tensor')
+  assert first.sharding.spec == jax.P(('data', 'fsdp'), None, 'tensor')
   for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
     np.testing.assert_allclose(one, other, atol=2e-5)
 

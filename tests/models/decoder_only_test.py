@@ -117,19 +117,55 @@ def test_decoding_after_unequal_inputs_equals_teacher_forcing(decoder, weights):
   context = jax.jit(decoder.encode)(weights, tokens)
   # Room to spare changes nothing.
   cache = decoder.init_cache(6, 9)
-  logits, cache = decoder.start(weights, context, cache)
+  steps = decoder.steps(weights, context)
+  logits, cache = decoder.start(steps, cache)
   for place in range(5):
     for row, (inputs, targets) in enumerate(sides):
       if place < len(targets):
         np.testing.assert_allclose(
-            logits[row], expected[row, len(inputs) + place], atol=1e-4
+            logits[row, 0], expected[row, len(inputs) + place], atol=1e-4
         )
     following = np.array(
         [targets[place] if place < len(targets) else 0 for _, targets in sides],
         np.int32,
     )
-    logits, cache = step(weights, context, cache, following)
+    logits, cache = step(steps, cache, following[:, None])
   assert cache.position == 5
+
+
+@pytest.mark.parametrize('chunk', [1, 4, 5, 17, 18])
+def test_reading_in_parts_is_reading_at_once(decoder, weights, chunk):
+  tokens = np.random.default_rng(0).integers(2, 128, (5, 17)).astype(np.int32)
+  for row, length in enumerate((17, 4, 3, 0, 8)):
+    tokens[row, length:] = 0
+  in_parts = interface.create(
+      dataclasses.replace(decoder.config, prefill_chunk=chunk)
+  )
+  expected = jax.jit(decoder.encode)(weights, tokens)
+  found = jax.jit(in_parts.encode)(weights, tokens)
+  np.testing.assert_array_equal(found.mask_BxS, expected.mask_BxS)
+  np.testing.assert_allclose(found.logits_BxV, expected.logits_BxV, atol=1e-4)
+  seen = np.asarray(expected.mask_BxS)[None, :, None, None]
+  for one, other in zip(found[:2], expected[:2], strict=True):
+    np.testing.assert_allclose(one * seen, other * seen, atol=1e-4)
+
+
+def test_memory_of_reading_in_parts(decoder_config):
+  """Attention's logits are never the length squared."""
+  length, chunk = 1024, 64
+
+  def largest(chunk):
+    model = interface.create(
+        dataclasses.replace(decoder_config, prefill_chunk=chunk)
+    )
+    tokens = jax.ShapeDtypeStruct((4, length - 1), jnp.int32)
+    compiled = jax.jit(model.encode).lower(model.abstract_params(), tokens)
+    return compiled.compile().memory_analysis().temp_size_in_bytes
+
+  heads = decoder_config.num_heads
+  squared = 4 * heads * length**2 * 4
+  assert largest(0) > squared
+  assert largest(chunk) < squared / 4
 
 
 def test_options_in_one_row_score_as_each_alone(decoder, weights):
@@ -190,11 +226,11 @@ def test_loops_over_layers_and_remat_change_nothing(decoder_config):
   @jax.jit
   def both(params):
     def step(cache, token):
-      logits, cache = model.decode_step(params, context, cache, token)
-      return cache, logits
+      logits, cache = model.decode_step(steps, cache, token[:, None])
+      return cache, logits[:, 0]
 
-    context = model.encode(params, tokens[:, :2])
-    first, cache = model.start(params, context, model.init_cache(2, 4))
+    steps = model.steps(params, model.encode(params, tokens[:, :2]))
+    first, cache = model.start(steps, model.init_cache(2, 4))
     cache, logits = jax.lax.scan(step, cache, tokens[:, 2:].T)
     batch = {
         'decoder_input_tokens': jnp.pad(tokens, ((0, 0), (1, 0))),
@@ -203,7 +239,8 @@ def test_loops_over_layers_and_remat_change_nothing(decoder_config):
         ),
         'decoder_causal_attention': jnp.arange(7)[None] < jnp.array([[3], [3]]),
     }
-    logits = jnp.concatenate([first[None], logits]).transpose(1, 0, 2)
+    first = first.transpose(1, 0, 2)
+    logits = jnp.concatenate([first, logits]).transpose(1, 0, 2)
     return logits, model.logits(params, batch)[:, 2:]
 
   np.testing.assert_allclose(*both(params), atol=1e-4)

@@ -90,12 +90,13 @@ def test_greedy_tokens_are_t5xs(model, golden):
   step = jax.jit(model.decode_step)
 
   context = jax.jit(model.encode)(params, inputs)
+  steps = model.steps(params, context)
   cache = model.init_cache(rows, length)
   tokens = np.zeros(rows, np.int32)
   written = []
   for _ in range(length):
-    logits, cache = step(params, context, cache, tokens)
-    tokens = np.argmax(logits, axis=-1).astype(np.int32)
+    logits, cache = step(steps, cache, tokens[:, None])
+    tokens = np.argmax(logits[:, 0], axis=-1).astype(np.int32)
     written.append(tokens)
 
   found = np.stack(written, axis=1)

@@ -111,14 +111,17 @@ def test_caches_and_contexts_are_shared_by_batch_and_heads(
   def start(params, tokens):
     context = model.encode(params, tokens)
     cache = model.init_cache(8, 4)
-    _, cache = model.decode_step(params, context, cache, tokens[:, 0])
+    steps = model.steps(params, context)
+    _, cache = model.decode_step(steps, cache, tokens[:, :1])
     return context, cache
 
   with partitioning.use(_mesh(data=2, fsdp=2, tensor=2)):
     context, cache = jax.jit(start)(params, tokens)
   wanted = jax.P(None, ('data', 'fsdp'), 'tensor')
-  for array in (*context[:2], *cache[:2]):
+  for array in context[:2]:
     assert array.sharding.spec == wanted
+  for array in (*cache.key, *cache.value):
+    assert array.sharding.spec == jax.P(('data', 'fsdp'), 'tensor')
 
 
 def test_init_makes_each_part_where_it_belongs(model):
