@@ -133,7 +133,7 @@ def _width(columns: int) -> str:
 
   More columns than fit are reached by scrolling the table.
   """
-  return f'--columns:{columns};--cell:{max(5.0, min(8.0, 45 / columns)):.1f}rem'
+  return f'--columns:{columns};--cell:{max(5.0, min(7.0, 45 / columns)):.1f}rem'
 
 
 def _dataset(
