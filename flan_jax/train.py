@@ -25,11 +25,11 @@ from flan_jax import hosts as hosts_lib
 from flan_jax import library_log
 from flan_jax import partitioning
 from flan_jax import paths
+from flan_jax import run_folder
 from flan_jax import storage
 from flan_jax import training_data
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import runs
-from flan_jax.checkpoints import starts
 from flan_jax.data import access as access_lib
 from flan_jax.data import few_shot
 from flan_jax.data import mixtures
@@ -46,12 +46,9 @@ if TYPE_CHECKING:
   from flan_jax.training import feed as feed_lib
   from flan_jax.training import guard as guard_lib
   from flan_jax.training import loop as loop_lib
-  from flan_jax.training import metrics as metrics_lib
   from flan_jax.training import state as state_lib
   from flan_jax.training import trainer as trainer_lib
   import jax
-
-_PARAMETERS_FILE = 'parameters.txt'
 
 
 def main(args: argparse.Namespace) -> int:
@@ -151,8 +148,9 @@ class _Run:
     """
     self._settings = settings
     self._text = text
-    self._directory = storage.path(settings.model_dir)
     self._data = training_data.TrainingData(settings, access, skip_missing)
+    self._folder = run_folder.RunFolder(settings, text, self._data)
+    self._directory = self._folder.path
 
   def describe(self) -> None:
     """Prints the configuration, the mixture and the size of the model."""
@@ -216,23 +214,14 @@ class _Run:
     trainer = session.together(make)
     hosts_lib.meet(trainer.mesh)
     with (
-        self._staging(session) as staging,
+        self._folder.staging(session) as staging,
         partitioning.use(trainer.mesh),
     ):
       log.keep(staging.folder, session.index)
       if session.first:
-        self._write_run(trainer, session.count)
+        self._folder.write(trainer, session.count)
         _say(f'{self._summary(trainer.model)}; {_mesh_line(trainer.mesh)}')
       return self._loop(trainer, going_on, started, session, staging)
-
-  def _staging(self, session: hosts_lib.Session) -> storage.Staging:
-    """Opens the folder that this host adds to files in."""
-    from flan_jax.training import metrics
-
-    names = [library_log.file_name(session.index)]
-    if session.first:
-      names += [metrics.METRICS_FILE, tracking.ID_FILE]
-    return storage.Staging(self._directory, names)
 
   def _prepare(self, going_on: _GoingOn) -> tuple[int | None, bool]:
     """Checks that the run may go on, and reads its rows.
@@ -247,7 +236,10 @@ class _Run:
     with storage.reached('MODEL_DIR', self._directory):
       steps = runs.steps(self._directory)
     if steps:
-      self._check_same_run(going_on)
+      self._folder.check_same_run(
+          other_settings=going_on.other_settings,
+          other_optimizer=going_on.other_optimizer,
+      )
       last = runs.step_path(self._directory, steps[-1])
       if steps[-1] >= self._settings.train_steps and not integrity.fault(last):
         return steps[-1], True
@@ -311,7 +303,9 @@ class _Run:
         )
         stack.callback(batches.close)
         train_step = compiling.result()
-      writer = self._writer(trainer.mesh, step, started, session.first, staging)
+      writer = self._folder.writer(
+          trainer.mesh, step, started, session.first, staging
+      )
       stack.callback(writer.close)
       step = loop.train(
           loop.LoopConfig(
@@ -337,7 +331,7 @@ class _Run:
           f' {last}; the same command goes on from there'
       )
     else:
-      _say(f'done: {last}{self._skipped()}')
+      _say(f'done: {last}{self._folder.skipped()}')
     return 0
 
   def _guard(self, checkpointer: 'native.Checkpointer') -> 'guard_lib.Guard':
@@ -356,16 +350,6 @@ class _Run:
         last_good,
         periods.Members.of(self._data.mixture),
         skips=self._settings.on_non_finite == 'skip',
-    )
-
-  def _skipped(self) -> str:
-    """Says how many updates were skipped, from the run's first step on."""
-    from flan_jax.training import metrics
-
-    path = self._directory / metrics.METRICS_FILE
-    count = metrics.skipped(path) if path.is_file() else 0
-    return f'; {count:,} updates that were not finite were skipped' * bool(
-        count
     )
 
   def _begin(
@@ -413,48 +397,6 @@ class _Run:
     position = pipeline.get_state()
     return 0, *beside_batches(new)
 
-  def _writer(
-      self,
-      mesh: 'jax.sharding.Mesh',
-      start: int,
-      started: float,
-      first: bool,
-      staging: storage.Staging,
-  ) -> 'metrics_lib.Writer':
-    """Opens the places that the run's numbers go to."""
-    from flan_jax.data import packing
-    from flan_jax.models import flops
-    from flan_jax.training import metrics
-    from flan_jax.training import periods
-    from flan_jax.training import utilization
-
-    settings = self._settings
-    lengths = settings.task_feature_lengths
-    run = None
-    if first and settings.wandb_project is not None:
-      run = tracking.WandB(
-          settings.wandb_project, staging.folder, self._data.facts()
-      )
-      _say(f'Weights & Biases: {run.place}')
-    return metrics.Writer(
-        staging.folder,
-        start=start,
-        total=settings.train_steps,
-        log_period=settings.log_period,
-        started=started,
-        active=first,
-        members=periods.Members.of(self._data.mixture),
-        utilization=utilization.Utilization(
-            flops=flops.training(settings.model, lengths),
-            rows=settings.batch_size,
-            lengths=packing.FORMS[settings.model.row_format].positions(lengths),
-            devices=mesh.local_devices,
-            device_count=mesh.size,
-        ),
-        tracking=run,
-        staging=staging,
-    )
-
   def _evaluator(
       self, trainer: 'trainer_lib.Trainer'
   ) -> 'loop_lib.Evaluator | None':
@@ -468,29 +410,6 @@ class _Run:
         trainer.mesh,
     )
 
-  def _check_same_run(self, going_on: _GoingOn) -> None:
-    """Refuses to go on with a run of another configuration.
-
-    Raises:
-      UserError: It differs, and the user has not said to go on all the same.
-    """
-    changes = runs.changes(self._directory, self._data.facts())
-    before = runs.read(self._directory).get('train_steps', 0)
-    if self._settings.train_steps < before:
-      changes.append(
-          f'TRAIN_STEPS: {before} -> {self._settings.train_steps} (may only'
-          ' grow)'
-      )
-    if going_on.other_optimizer:
-      changes = [line for line in changes if not line.startswith('OPTIMIZER')]
-    if changes and not going_on.other_settings:
-      raise errors.UserError(
-          f'{self._directory}: holds a run with another configuration: take'
-          ' another MODEL_DIR, undo the change, or go on with'
-          ' --resume_with_changes\n  '
-          + '\n  '.join(changes)
-      )
-
   def _check_batch(self, divisor: int) -> None:
     rows, parts = self._settings.batch_size, self._settings.num_microbatches
     if rows % (divisor * parts):
@@ -500,43 +419,6 @@ class _Run:
           f' to the {divisor} parts that the mesh makes of a batch; nearest:'
           f' {partitioning.nearest_multiples(rows, divisor * parts)}'
       )
-
-  def _write_run(self, trainer: 'trainer_lib.Trainer', hosts: int) -> None:
-    """Writes all that says what the run is, and the vocabulary."""
-    from flan_jax.models import interface
-
-    model = trainer.model
-    settings = self._settings
-    storage.make_folder(self._directory)
-    storage.write(self._directory / runs.CONFIG_FILE, self._text)
-    runs.write(
-        self._directory,
-        settings.model,
-        self._data.vocabulary,
-        settings.vocabulary,
-        {
-            'lengths': dict(settings.task_feature_lengths),
-            'few_shot_layout': dataclasses.asdict(settings.few_shot_layout),
-            'mixture': settings.mixture_or_task_name,
-            'left_out': self._data.left_out,
-            'seed': settings.random_seed,
-            'train_steps': settings.train_steps,
-            'initial_checkpoint': settings.initial_checkpoint_path,
-            'parameters': interface.count_parameters(model),
-            'flan_jax': flan_jax.__version__,
-            'settings': self._data.facts(),
-        },
-    )
-    storage.write(self._directory / _PARAMETERS_FILE, trainer.parameter_table())
-    starts.add(
-        self._directory,
-        {
-            'checkpoints': runs.steps(self._directory),
-            'mesh': dict(trainer.mesh.shape),
-            'devices': trainer.mesh.devices.flat[0].device_kind,
-            'processes': hosts,
-        },
-    )
 
   def _summary(self, model: 'interface.Model') -> str:
     from flan_jax.models import interface

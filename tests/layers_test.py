@@ -13,6 +13,7 @@ LAYERS = (
     ('commands',),
     (
         'train',
+        'run_folder',
         'training_data',
         'compile',
         'predict',
@@ -54,6 +55,8 @@ LAYERS = (
 PEERS = {
     ('compile', 'train'),
     ('train', 'training_data'),
+    ('train', 'run_folder'),
+    ('run_folder', 'training_data'),
     ('predict', 'prediction_jobs'),
     ('predict', 'prediction_run'),
     ('prediction_run', 'prediction_jobs'),
