@@ -217,11 +217,10 @@ def eval(commands: Any) -> None:
           'Scores checkpoints on every template of a mixture, beside the'
           ' untuned models,\nthe majority class and random choice; writes'
           ' results.json, predictions.jsonl,\nvalidation.jsonl and report.html.'
-          ' Killed and started again it goes on.\nMacros: TEMPLATES (all,'
-          ' trained or held_out), SHOTS (such as (0, 1, 5)), BASELINES\n'
-          '(no_template, name_only), BEST_TEMPLATE (True), and'
-          " UNTUNED_CHECKPOINT_PATH\n(default: each run's checkpoint_0; none"
-          ' for none).'
+          ' Killed and started again it goes on.\n\nMacros: TEMPLATES (all,'
+          ' trained or held_out), SHOTS (such as (0, 1, 5)),\nBASELINES'
+          ' (no_template, name_only), BEST_TEMPLATE (True) and\n'
+          "UNTUNED_CHECKPOINT_PATH (each run's checkpoint_0; none for none)."
       ),
   )
   arguments.gin(parser, 'gin/runs/eval.gin')
