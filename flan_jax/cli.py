@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
       engine.train,
       engine.compile,
       engine.infer,
+      engine.ask,
       engine.eval,
       engine.compare,
       data.tasks,

@@ -172,6 +172,36 @@ def _check_python(block: str, folder: pathlib.Path) -> None:
   assert printed.strip() == expected
 
 
+def test_commands_of_the_predictions_page(root, tmp_path):
+  page = _page(root, 'docs/predictions.md')
+  (prompts,) = _blocks(page, 'json')
+  (tmp_path / 'prompts.jsonl').write_text(prompts)
+  printed = [_run(_shortened(c, tmp_path), tmp_path) for c in _commands(page)]
+  assert {c[0] for c in _commands(page)} == {'train', 'infer', 'ask'}
+  assert [len(line.split()) for line in printed[-1].splitlines()] == [2, 2]
+  runs = tmp_path / 'runs' / 'mini'
+  whole = {
+      p.name: p.read_bytes() for p in (runs / 'predictions').glob('*.jsonl')
+  }
+  assert whole
+  for name, text in whole.items():
+    assert (runs / 'shards' / name).read_bytes() == text
+  (block,) = [b for b in _blocks(page, 'sh') if 'scripts/' in b]
+  words = shlex.split(block.replace('\\\n', ' '))
+  answers = tmp_path / 'answers' / 'prompts.jsonl'
+  before = answers.read_bytes()
+  answers.unlink()
+  done = subprocess.run(
+      [sys.executable, root / words[1], *words[2:]],
+      cwd=tmp_path,
+      env={**os.environ, 'XLA_FLAGS': ''},
+      capture_output=True,
+      text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert answers.read_bytes() == before
+
+
 def test_the_dataset_of_the_readme_works(root, tmp_path):
   page = _page(root, 'README.md')
   (declaration,) = _blocks(page, 'yaml')

@@ -209,6 +209,56 @@ def infer(commands: Any) -> None:
   parser.set_defaults(run='flan_jax.predict:main')
 
 
+def ask(commands: Any) -> None:
+  parser = commands.add_parser(
+      'ask',
+      help='answer a prompt, or hold a conversation in the terminal',
+      description=(
+          'Answers one prompt, from the argument or from the standard input;'
+          ' without either, holds\na conversation in the terminal. With'
+          ' --option, ranks the options by their probability.'
+      ),
+  )
+  parser.add_argument(
+      'prompt', nargs='?', metavar='PROMPT', help='what to answer'
+  )
+  arguments.gin(parser, 'gin/runs/ask.gin')
+  parser.add_argument(
+      '--checkpoint',
+      metavar='DIR',
+      help='CHECKPOINT_PATH: a run or one checkpoint',
+  )
+  parser.set_defaults(shorthands={'--checkpoint': 'CHECKPOINT_PATH'})
+  parser.add_argument(
+      '--option',
+      action='append',
+      metavar='TEXT',
+      help='an answer to choose from; repeatable',
+  )
+  parser.add_argument(
+      '--history',
+      type=_count,
+      metavar='N',
+      help=(
+          'in a conversation, how many earlier prompts the model reads with'
+          ' each prompt (default: all that fit)'
+      ),
+  )
+  arguments.decoding(parser)
+  parser.add_argument(
+      '--cache_dir',
+      metavar='DIR',
+      help='where compiled programs are kept (default: FLAN_JAX_CACHE)',
+  )
+  parser.set_defaults(run='flan_jax.ask:main')
+
+
+def _count(text: str) -> int:
+  if not text.isdecimal():
+    raise argparse.ArgumentTypeError(f'must be 0 or more, not {text!r}')
+  return int(text)
+
+
 def eval(commands: Any) -> None:
   parser = commands.add_parser(
       'eval',
