@@ -46,7 +46,7 @@ def params(model):
 
 @pytest.fixture(scope='module')
 def predictor(model, params):
-  return _predictor(model, params)
+  return _predictor(model, params, most_shapes=4)  # Few, to compile less.
 
 
 def _mesh(devices=None, **axes):
@@ -142,11 +142,6 @@ def test_rank_equals_scoring_every_pair_alone(model, params, predictor):
     assert prediction.score == max(prediction.option_scores)
 
 
-@pytest.fixture(scope='module')
-def three_shapes(model, params):
-  return _predictor(model, params, most_shapes=4)  # One is for generation.
-
-
 _TEXT = st.text('abc déf', max_size=20)
 
 
@@ -161,11 +156,9 @@ _TEXT = st.text('abc déf', max_size=20)
         max_size=6,
     )
 )
-def test_any_options_score_as_each_pair_alone(
-    model, params, three_shapes, asked
-):
+def test_any_options_score_as_each_pair_alone(model, params, predictor, asked):
   """Any lengths and numbers of options, equal and empty ones too."""
-  found = three_shapes.rank([
+  found = predictor.rank([
       _example(i, tuple(options), inputs=inputs or '-')
       for i, (inputs, options) in enumerate(asked)
   ])
@@ -178,7 +171,7 @@ def test_any_options_score_as_each_pair_alone(
     )
     assert prediction.text == options[prediction.option_index]
   # Options that need two rows, and four, may open one more each.
-  assert len(three_shapes.shapes) <= 3 + 2
+  assert len(predictor.shapes) <= 4 + 2
 
 
 def test_rank_by_the_mean(model, params, predictor):
