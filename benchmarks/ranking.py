@@ -306,18 +306,20 @@ def _mixed_table(args: argparse.Namespace) -> None:
     count = max(args.tokens // args.batch_tokens, 1) * rows_of
     ways[str(length)] = _rank(fixed, [length] * count)
   rng = np.random.default_rng(0)
-  lengths = rng.integers(FIXED[0], FIXED[-1] + 1, 4 * args.tokens // 280)
+  lengths = rng.integers(FIXED[0], FIXED[-1] + 1, args.mixed).tolist()
   mixed = _predictor(model, params, batch_tokens=args.batch_tokens)
-  ways['16 to 512, evenly'] = _rank(mixed, lengths.tolist())
+  # As `flan-jax infer` does: these stand for as many thousands.
+  sample = [
+      examples_lib.Example('', '', '', text, '', tuple(_options(4, 4, 1)))
+      for text in _texts(lengths, 0)
+  ]
+  mixed.settle([(sample, 'rank', 8)])
+  ways['16 to 512, evenly'] = _rank(mixed, lengths)
   times: dict[str, Times] = {name: [] for name in ways}
-  # Shapes are opened while they pay, so the first rounds go on compiling.
-  warm = 3
-  for turn in range(args.rounds + warm):
+  for turn in range(args.rounds + 1):
     for name, (work, _) in ways.items():
-      if turn and turn < warm and name in map(str, FIXED):
-        continue
       seconds, _ = _timed(work)
-      if turn >= warm:
+      if turn:
         times[name].append(seconds)
   rates = {
       name: (
@@ -399,6 +401,9 @@ def main() -> None:
   parser.add_argument('--batch_tokens', type=int, default=8192)
   parser.add_argument(
       '--tokens', type=int, default=32768, help='of each fixed length'
+  )
+  parser.add_argument(
+      '--mixed', type=int, default=1000, help='examples of mixed lengths'
   )
   args = parser.parse_args()
   heap.keep()  # As `flan-jax infer` does on a CPU.
