@@ -26,6 +26,8 @@ _LONG = (
     'train_test.py',
     'several_hosts_test.py',
     'kill_test.py',
+    'infer_kill_test.py',
+    'predict_test.py',
     'docs_test.py',
     'saving_test.py',
     'storage_test.py',
