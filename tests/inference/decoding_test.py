@@ -64,6 +64,40 @@ def test_t5x_greedy(golden, state):
     np.testing.assert_allclose(found.scores, sums, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('direction', ['causal', 'prefix'])
+@pytest.mark.parametrize('state', ['trained', 'init'])
+def test_t5x_greedy_of_one_side(golden, state, direction):
+  model = interface.create(
+      config.DecoderConfig(
+          vocab_size=128,
+          emb_dim=32,
+          num_heads=4,
+          head_dim=8,
+          mlp_dim=64,
+          num_layers=2,
+          logits_via_embedding=True,
+          prefix_lm=direction == 'prefix',
+          prefill_chunk=5,
+      )
+  )
+  name = {'trained': 'decode', 'init': 'init'}[state]
+  params = model.stack(_load(golden / f'deconly_params_{name}.npz'))
+  batch = _load(golden / 'deconly_batch_unpacked.npz')
+  forward = _load(golden / f'deconly_forward_unpacked_{direction}.npz')
+  expected = forward[f'greedy_tokens_{state}']
+  # Inputs are where attention may go both ways, but for the target's first.
+  lengths = batch['decoder_causal_attention'].sum(axis=1) - 1
+  tokens = np.zeros((len(lengths), lengths.max()), np.int32)
+  for row, length in enumerate(lengths):
+    tokens[row, :length] = batch['decoder_target_tokens'][row, :length]
+  with jax.default_matmul_precision('highest'):
+    found = _decode(model, params, tokens, expected.shape[1])
+  # T5X's limit is the row's, so it wrote less after longer inputs.
+  room = expected.shape[1] - lengths
+  written = np.arange(expected.shape[1]) < room[:, None]
+  np.testing.assert_array_equal(np.where(written, found.tokens, 0), expected)
+
+
 @pytest.fixture(scope='module')
 def small():
   """A model and parameters whose logits differ by more than rounding."""
