@@ -7,7 +7,7 @@ where two tokens are as good as even.
 
 Nothing is sorted. The bounds of top-k and top-p are found by halving: 32 passes
 over the logits, one for each bit of a float, where a sort of a vocabulary of
-32,128 takes ten times as long on a CPU.
+32,128 takes some nine times as long on a CPU.
 """
 
 from collections.abc import Callable, Sequence
