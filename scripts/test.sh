@@ -24,5 +24,6 @@ ruff check .
 mypy
 
 echo '== tests'
-# Files in the order of tests/conftest.py: those that take long first.
-python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -rs "$@"
+# Files in the order of tests/conftest.py: those that take long first. Many wait
+# for other processes, so three workers are quicker than two on two cores.
+python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -q -rs "$@"

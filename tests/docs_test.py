@@ -33,7 +33,8 @@ SHORTER = {
         + ['--gin.EncoderDecoderConfig.num_decoder_layers=1']
     ),
     'infer': ['--max_examples=2'],
-    'eval': ['--max_examples=1'],
+    # Choosing templates asks as many rows again; evaluate_test.py does it.
+    'eval': ['--max_examples=1', '--gin.BEST_TEMPLATE=False'],
     'vocabulary': ['--max_examples=2000'],
 }
 # A vocabulary learned from so few examples has fewer pieces.
@@ -80,13 +81,21 @@ def test_readme_is_short(root):
   assert len(_page(root, 'README.md').splitlines()) < 200
 
 
+@pytest.fixture(scope='module', autouse=True)
+def cache(tmp_path_factory):
+  """All pages share rows and compiled programs: many commands are alike."""
+  folder = tmp_path_factory.mktemp('cache')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('FLAN_JAX_CACHE', str(folder))
+    yield
+
+
 def _run(command: list[str], folder: pathlib.Path) -> str:
   done = subprocess.run(
       [sys.executable, '-m', 'flan_jax', *command],
       cwd=folder,
       env={
           **os.environ,
-          'FLAN_JAX_CACHE': str(folder / 'cache'),
           'PYTHONPATH': str(pathlib.Path(cli.__file__).parents[1]),
           'XLA_FLAGS': '',  # One device, as most readers have.
       },
@@ -232,7 +241,6 @@ def test_quickstart(root, tmp_path):
           'INSTALL': '0',
           'OUT': str(tmp_path / 'out'),
           'EXAMPLES': '2',
-          'FLAN_JAX_CACHE': str(tmp_path / 'cache'),
           'XLA_FLAGS': '',
       },
       capture_output=True,
