@@ -23,6 +23,7 @@ class Diary:
   def __init__(self, stop_after=None, number=signal.SIGTERM):
     self.entries = []
     self.records = []
+    self._flushed = 0
     self._stop_after = stop_after
     self._number = number
 
@@ -32,7 +33,12 @@ class Diary:
     if step == self._stop_after:
       os.kill(os.getpid(), self._number)
 
+  def flush(self):
+    self._flushed = len(self.records)
+
   def save(self, step, params, optimizer, position, numbers):
+    # Where files grow is not where checkpoints lie, if that is a bucket.
+    assert self._flushed == len(self.records)
     assert numbers['loss'] == 1 or 'skipped' in numbers
     self.entries.append(('save', step, int(params), position['next']))
 
