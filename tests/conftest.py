@@ -91,6 +91,16 @@ def precise() -> Iterator[None]:
     yield
 
 
+@pytest.fixture(scope='module')
+def quick_to_compile() -> Iterator[None]:
+  """Compiles with few optimisations, where most of the time goes there."""
+  import jax
+
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 # A dataset that is made in no time, and a run on it whose model has some
 # thousand parameters; gin takes the last of equal names, so tests add lines.
 SUMS = """\

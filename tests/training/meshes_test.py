@@ -88,12 +88,7 @@ def usual_rules():
   partitioning.make_mesh()
 
 
-@pytest.fixture(autouse=True, scope='module')
-def quick_to_compile():
-  """Compiles with few optimisations: most of the time goes there."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
+pytestmark = pytest.mark.usefixtures('quick_to_compile')
 
 
 @pytest.mark.parametrize('shape', _MESHES)
