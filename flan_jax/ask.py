@@ -89,8 +89,7 @@ def main(args: argparse.Namespace) -> int:
   vocabulary = runs.read_vocabulary(directory)
   lengths = settings.task_feature_lengths or runs.read(directory)['lengths']
   with library_log.LibraryLog():
-    cache = args.cache_dir or paths.cache_dir()
-    compilation.use_cache(pathlib.Path(cache).expanduser())
+    compilation.use_cache(paths.cache_dir(args.cache_dir))
     checkpoint, predictor = _load(settings, directory, step, lengths)
     answerer = Answerer(predictor, settings.decoding, options)
     history = History(vocabulary, lengths['inputs'], args.history)

@@ -5,11 +5,11 @@ flan-jax compare runs/a runs/b --output=compare.html
 
 import argparse
 from collections.abc import Sequence
-import os
 import pathlib
 from typing import Any
 
 from flan_jax import errors
+from flan_jax import storage
 from flan_jax.training.comparison import chart
 from flan_jax.training.comparison import page
 from flan_jax.training.comparison import runs as runs_lib
@@ -80,11 +80,9 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _write(path: pathlib.Path, text: str) -> None:
-  temporary = path.with_name(f'.{path.name}.tmp')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(text, encoding='utf-8')
-    os.replace(temporary, path)
+    storage.write(path, text)
   except OSError as error:
     raise errors.UserError(
         f'--output: {path}: cannot be written ({error.strerror})'

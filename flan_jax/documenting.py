@@ -8,12 +8,12 @@ each dataset is, and its made-up row under three of its templates.
 
 import argparse
 from collections.abc import Sequence
-import os
 import pathlib
 import re
 import sys
 
 from flan_jax import errors
+from flan_jax import storage
 from flan_jax.data import access as access_lib
 from flan_jax.data import sample_rows
 from flan_jax.data import specs
@@ -52,9 +52,7 @@ def main(args: argparse.Namespace) -> int:
   try:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in made.items():
-      temporary = folder / f'.{name}.tmp'
-      temporary.write_text(text, encoding='utf-8')
-      os.replace(temporary, folder / name)
+      storage.write(folder / name, text)
       print(folder / name, file=sys.stderr)
   except OSError as error:
     raise errors.UserError(

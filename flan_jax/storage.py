@@ -139,9 +139,12 @@ def write(path: pathlib.Path, data: str | bytes) -> None:
   if is_address(path):
     path.write_bytes(content)
     return
-  temporary = path.with_name(f'.{path.name}.tmp')
-  temporary.write_bytes(content)
-  os.replace(temporary, path)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
 
 
 class Staging:

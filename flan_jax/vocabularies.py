@@ -410,14 +410,7 @@ def train_sentencepiece(
         f' ({reason})'
     ) from error
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  try:
-    temporary.write_bytes(
-        sentencepiece_models.with_exact_scores(model.getvalue())
-    )
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  storage.write(path, sentencepiece_models.with_exact_scores(model.getvalue()))
 
 
 def _sample(texts: Iterable[str], limit: int, seed: int) -> Iterator[str]:

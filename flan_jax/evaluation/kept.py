@@ -16,6 +16,7 @@ import shutil
 from typing import Any
 
 from flan_jax import hosts
+from flan_jax import storage
 from flan_jax.data import examples as examples_lib
 from flan_jax.evaluation import scoring
 
@@ -71,10 +72,8 @@ class Keeper:
       return
     path = self._path(asked, ranked)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f'.{os.getpid()}.tmp')
     rows = [dataclasses.asdict(each) for each in said]
-    temporary.write_text(json.dumps(rows, ensure_ascii=False), 'utf-8')
-    os.replace(temporary, path)
+    storage.write(path, json.dumps(rows, ensure_ascii=False))
 
   def _path(
       self, asked: Sequence[examples_lib.Example], ranked: bool

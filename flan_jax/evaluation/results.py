@@ -10,6 +10,7 @@ import statistics
 from typing import Any
 
 import flan_jax
+from flan_jax import storage
 from flan_jax.evaluation import metrics
 from flan_jax.evaluation import protocol
 from flan_jax.evaluation import summary
@@ -200,16 +201,6 @@ def write(
   else:
     writer.write(folder / VALIDATION, itertools.chain([first], validating))
   text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
-  _replace(folder / RESULTS, text + '\n')
-  _replace(folder / REPORT, page.render(results, chooser.chosen()))
+  storage.write(folder / RESULTS, text + '\n')
+  storage.write(folder / REPORT, page.render(results, chooser.chosen()))
   return folder / REPORT
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-  """Writes a file under a temporary name, and renames it."""
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  try:
-    temporary.write_text(text, encoding='utf-8')
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ import pathlib
 from typing import Any, BinaryIO, NoReturn
 
 from flan_jax import errors
-from flan_jax.inference import writer
+from flan_jax import storage
 
 SETTINGS = 'settings.json'
 PART = '.part'
@@ -295,9 +295,7 @@ def write_settings(
     path: pathlib.Path, entries: Mapping[str, Mapping[str, Any]]
 ) -> None:
   """Writes a file of settings, whole or not at all."""
-  with writer.replacing(path) as file:
-    json.dump(entries, file, indent=2, sort_keys=True)
-    file.write('\n')
+  storage.write(path, json.dumps(entries, indent=2, sort_keys=True) + '\n')
 
 
 @contextlib.contextmanager
