@@ -1,0 +1,189 @@
+"""SentencePiece models with T5's sentinels."""
+
+from collections.abc import Iterable, Sequence
+import functools
+import hashlib
+import os
+from typing import Any
+
+from flan_jax import errors
+from flan_jax import joining
+from flan_jax import sentencepiece_models
+from flan_jax import storage
+from flan_jax.vocabularies import base
+import numpy as np
+
+# SentencePiece writes a space as U+2581, so the character itself would come
+# back as a space. A lossless model spells it in bytes instead: the text goes
+# in with a noncharacter in its place, whose three bytes are then exchanged.
+_SPACE_SYMBOL = joining.SPACE_SYMBOL
+_NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
+
+
+class SentencePieceVocabulary:
+  """A SentencePiece model with T5's sentinels added on top.
+
+  The ids are those of `seqio.SentencePieceVocabulary` with the same
+  `extra_ids`, with one exception: in a lossless model (`train_sentencepiece`)
+  the character U+2581 is spelled in bytes, where SentencePiece alone would
+  read it as a space.
+
+  Attributes:
+    path: The model file.
+    extra_ids: The number of sentinels; `<extra_id_0>` has the highest id.
+  """
+
+  pad_id = base.PAD_ID
+  eos_id = base.EOS_ID
+  unk_id = base.UNK_ID
+
+  def __init__(self, path: str | os.PathLike[str], extra_ids: int = 100):
+    """Loads the model.
+
+    Args:
+      path: A SentencePiece model with pad 0, end 1 and unknown 2.
+      extra_ids: Sentinels to add; T5 has 100.
+
+    Raises:
+      UserError: The file is missing, is no SentencePiece model, or has other
+        ids for pad, end or unknown.
+    """
+    import sentencepiece  # Half a megabyte of native code: only when needed.
+
+    self.path = storage.path(path)
+    self.extra_ids = extra_ids
+    try:
+      model = self.path.read_bytes()
+    except OSError as error:
+      raise errors.UserError(
+          f'{self.path}: cannot read the vocabulary'
+          f' ({storage.reason(error)}); give'
+          ' the path of a SentencePiece .model file, or "bytes".'
+      ) from error
+    self.sha256 = hashlib.sha256(model).hexdigest()
+    try:
+      bare = sentencepiece.SentencePieceProcessor(model_proto=model)
+    except RuntimeError as error:
+      raise errors.UserError(
+          f'{self.path}: this is not a SentencePiece model.'
+      ) from error
+    found = (bare.pad_id(), bare.eos_id(), bare.unk_id())
+    if found != (base.PAD_ID, base.EOS_ID, base.UNK_ID):
+      raise errors.UserError(
+          f'{self.path}: pad, end and unknown have the ids {found}, not (0, 1,'
+          ' 2) as T5 has them; train the model with pad_id=0, eos_id=1,'
+          ' unk_id=2.'
+      )
+    self._base_size = len(bare)
+    self._processor = sentencepiece.SentencePieceProcessor(
+        model_proto=model + sentencepiece_models.sentinels(extra_ids)
+    )
+    self._facts = functools.cache(lambda: sentencepiece_models.read(model))
+    # Without byte fallback there is nothing to spell U+2581 with.
+    byte_ids = [bare.piece_to_id(f'<0x{byte:02X}>') for byte in range(256)]
+    self._byte_ids = byte_ids if base.UNK_ID not in byte_ids else None
+
+  def __reduce__(self):
+    # Worker processes load the file again; the native object cannot travel.
+    return type(self), (self.path, self.extra_ids)
+
+  @property
+  def size(self) -> int:
+    """The number of ids, sentinels included."""
+    return self._base_size + self.extra_ids
+
+  @property
+  def padded_size(self) -> int:
+    """`size` rounded up to a multiple of 128."""
+    return base.padded(self.size)
+
+  def encode(self, text: str) -> list[int]:
+    """Returns the ids of `text`, without an end."""
+    return self.encode_batch([text])[0]
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    """Returns the ids of each text, without ends."""
+    return [ids.tolist() for ids in self.encode_arrays(texts)]
+
+  def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns all ids in one row, [total] int32, and lengths, [texts] int64."""
+    return base.joined(self.encode_arrays(texts))
+
+  def joiner(self, separator: str) -> joining.Joiner | None:
+    """Returns what tokenises texts in parts, if that is always exact.
+
+    It is for models of `train_sentencepiece` and separators that begin with a
+    line break, or another character that is in no other piece. It is not for
+    T5's model, whose scores are rounded as they are added up; see
+    `sentencepiece_models`.
+
+    Args:
+      separator: What stands between the parts.
+    """
+    facts = self._facts()
+    if not facts.cuts_at(separator):
+      return None
+    return joining.SentencePieceJoiner(self, separator, facts.longest)
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Returns the text of `ids` up to the first end, padding dropped.
+
+    Ids from `size` on (the padding of an embedding) read as unknown.
+    """
+    known = [
+        int(i) if 0 <= i < self.size else base.UNK_ID
+        for i in base.until_end(ids)
+    ]
+    return self._processor.decode([i for i in known if i != base.PAD_ID])
+
+  def round_trip(self, text: str) -> str:
+    """Returns `text` as it comes back through ids."""
+    return self.decode(self.encode(text))
+
+  def describe(self) -> dict[str, Any]:
+    """Returns kind, hash of the model file, and sizes."""
+    return {
+        'kind': 'sentencepiece',
+        'sha256': self.sha256,
+        'size': self.size,
+        'extra_ids': self.extra_ids,
+    }
+
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Returns the ids of each text, int32 [length], without ends."""
+    texts = list(texts)
+    # One thread: batches are encoded inside the pipeline's own workers, and
+    # starting threads costs more than a batch of prompts.
+    try:
+      arrays = self._processor.encode(texts, num_threads=1, return_type='numpy')
+    except (TypeError, UnicodeEncodeError):
+      # Half a surrogate pair, as broken JSON has it.
+      texts = [base.without_surrogates(text) for text in texts]
+      arrays = self._processor.encode(texts, num_threads=1, return_type='numpy')
+    if self._byte_ids is not None:
+      for index, text in enumerate(texts):
+        if _SPACE_SYMBOL in text:
+          arrays[index] = self._encode_with_space_symbol(text)
+    return arrays
+
+  def _encode_with_space_symbol(self, text: str) -> np.ndarray:
+    """Returns the ids of a text that holds U+2581, [length] int32."""
+    for stand_in in _NONCHARACTERS:
+      if stand_in not in text:
+        break
+    else:  # All 32 in one text: no text in any language.
+      return self._processor.encode(text, return_type='numpy')
+    ids = self._processor.encode(
+        text.replace(_SPACE_SYMBOL, stand_in), return_type='numpy'
+    )
+    assert self._byte_ids is not None
+    wanted, written = (
+        np.array([self._byte_ids[byte] for byte in mark.encode()], np.int32)
+        for mark in (_SPACE_SYMBOL, stand_in)
+    )
+    ids = ids.copy()
+    if len(ids) >= 3:
+      windows = np.lib.stride_tricks.sliding_window_view(ids, 3)
+      for start in np.flatnonzero((windows == written).all(axis=1)):
+        ids[start : start + 3] = wanted
+    return ids
