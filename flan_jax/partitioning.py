@@ -36,6 +36,7 @@ RULES: dict[str, tuple[str, ...]] = {
     'vocab': ('tensor',),
     'embed': ('fsdp',),
     'relpos_buckets': (),
+    'lora_rank': (),
     'layers': (),
     # Activations alone. 'hidden' is the residual stream's width, which stays
     # whole because 'fsdp' already shares the batch.

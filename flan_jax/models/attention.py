@@ -9,6 +9,7 @@ import math
 from typing import Any, NamedTuple
 
 from flan_jax import partitioning
+from flan_jax.models import config as config_lib
 from flan_jax.models import layers
 from flax import linen as nn
 import jax
@@ -269,6 +270,7 @@ class MultiHeadAttention(nn.Module):
   emb_dim: int
   dropout_rate: float
   dtype: Any
+  lora: config_lib.Lora | None = None
 
   def setup(self):
     def query_init(*args):
@@ -281,6 +283,7 @@ class MultiHeadAttention(nn.Module):
           ('embed', 'joined_kv'),
           self.dtype,
           kernel_init=init,
+          lora=self.lora,
       )
 
     self.query = heads(query_init)
@@ -291,6 +294,7 @@ class MultiHeadAttention(nn.Module):
         ('joined_kv', 'embed'),
         self.dtype,
         kernel_init=layers.ATTENTION_INIT,
+        lora=self.lora,
     )
 
   def memory(self, x_BxSxE: jax.Array) -> KeyValue:

@@ -12,6 +12,65 @@ _MAY_BE_0 = ('unroll_layers', 'prefill_chunk')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Lora:
+  """Low-rank adapters beside kernels (LoRA, arXiv 2106.09685).
+
+  A product x W becomes x W + (dropout(x) A) B alpha / rank, where A is [in,
+  rank], B is [rank, out] and begins as 0. The numbers mean what they mean to
+  PEFT.
+
+  Attributes:
+    rank: The width of what is between A and B.
+    alpha: The adapter's product is multiplied by alpha / rank.
+    dropout_rate: Of the adapter's input, each entry for itself.
+    targets: Whose kernels get adapters: names of modules ('query', 'wi_0'), or
+      the last parts of their names ('self_attention/query').
+  """
+
+  rank: int = 8
+  alpha: float = 16.0
+  dropout_rate: float = 0.0
+  targets: tuple[str, ...] = ('query', 'value')
+
+  def __post_init__(self):
+    rank, alpha = self.rank, self.alpha
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+      raise errors.UserError(
+          f'Lora.rank: must be a positive integer, not {rank!r}.'
+      )
+    if not isinstance(alpha, (int, float)) or not alpha > 0:
+      raise errors.UserError(
+          f'Lora.alpha: must be a positive number, not {alpha!r}.'
+      )
+    if not 0 <= self.dropout_rate < 1:
+      raise errors.UserError(
+          'Lora.dropout_rate: must be at least 0 and below 1, not'
+          f' {self.dropout_rate!r}.'
+      )
+    targets = self.targets
+    if (
+        isinstance(targets, str)
+        or not targets
+        or not all(isinstance(target, str) and target for target in targets)
+    ):
+      raise errors.UserError(
+          "Lora.targets: must be names of modules such as ('query', 'value'),"
+          f' not {targets!r}.'
+      )
+    # gin and JSON give lists; a tuple keeps what holds it hashable.
+    object.__setattr__(self, 'targets', tuple(targets))
+
+  @property
+  def scale(self) -> float:
+    """What the adapter's product is multiplied by."""
+    return self.alpha / self.rank
+
+  def adapts(self, module: str) -> bool:
+    """Whether the module 'decoder/layers/mlp/wo', say, has an adapter."""
+    return any(f'/{module}'.endswith(f'/{name}') for name in self.targets)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
   """The sizes that all families have; the names are T5X's.
 
@@ -47,6 +106,8 @@ class ModelConfig:
       computed, one after the other. Logits, and their gradient, take rows x
       targets x vocab_size x 4 bytes each, divided by this number. Where parts
       do not divide the length, the next larger number that does.
+    lora: Adapters, which a model has while it trains them: the trainer sets it.
+      Models that predict have them merged into their kernels.
   """
 
   family: ClassVar[str]
@@ -66,6 +127,7 @@ class ModelConfig:
   remat: Literal['none', 'minimal', 'full'] = 'none'
   unroll_layers: int = 0
   loss_chunks: int = 1
+  lora: Lora | None = None
 
   def __post_init__(self):
     # gin and JSON give lists; a tuple keeps the config hashable and equal to

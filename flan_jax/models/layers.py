@@ -15,6 +15,7 @@ import string
 from typing import Any, cast
 
 from flan_jax import partitioning
+from flan_jax.models import config as config_lib
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,9 @@ Initializer = Callable[..., jax.Array]
 ATTENTION_INIT = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
 DENSE_INIT = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 EMBEDDING_INIT = nn.initializers.normal(stddev=1.0)
+
+# PEFT's, of an adapter's A [in, rank]: uniform up to 1 / sqrt(in).
+_ADAPTER_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     # T5 1.1's GELU is the tanh approximation.
@@ -139,6 +143,8 @@ class Dense(nn.Module):
     dtype: What is multiplied.
     kernel_init: Called with the kernel's two-dimensional shape.
     to_float32: Whether the result stays in float32 whatever `dtype` is.
+    lora: Adapters that modules may have; this one has one if it is among the
+      targets, with parameters `lora_a` [in, rank] and `lora_b` [rank, out].
   """
 
   features: int
@@ -146,6 +152,7 @@ class Dense(nn.Module):
   dtype: Any
   kernel_init: Initializer = DENSE_INIT
   to_float32: bool = False
+  lora: config_lib.Lora | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -154,7 +161,37 @@ class Dense(nn.Module):
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
     rows = string.ascii_lowercase[: x.ndim - 1]
     dtype = jnp.float32 if self.to_float32 else self.dtype
-    return einsum(f'{rows}y,yz->{rows}z', dtype, x, kernel)
+    y = einsum(f'{rows}y,yz->{rows}z', dtype, x, kernel)
+    if self.lora is not None and self.lora.adapts('/'.join(self.path)):
+      y += self._adapter(self.lora, x, rows, dtype)
+    return y
+
+  def _adapter(
+      self, lora: config_lib.Lora, x: jax.Array, rows: str, dtype: Any
+  ) -> jax.Array:
+    """Returns what the adapter adds.
+
+    Two thin products, and never a kernel with the adapter merged: the gradient
+    of that would be as large as the kernel.
+    """
+    a = parameter(
+        self,
+        'lora_a',
+        _ADAPTER_INIT,
+        (self.axes[0], 'lora_rank'),
+        (x.shape[-1], lora.rank),
+    )
+    b = parameter(
+        self,
+        'lora_b',
+        nn.initializers.zeros,
+        ('lora_rank', self.axes[1]),
+        (lora.rank, self.features),
+    )
+    x = dropout(self, x, lora.dropout_rate, axis=None)
+    a, b = a.astype(self.dtype), b.astype(self.dtype)
+    inner = einsum(f'{rows}y,yz->{rows}z', self.dtype, x, a) * lora.scale
+    return einsum(f'{rows}y,yz->{rows}z', dtype, inner, b)
 
 
 class Embed(nn.Module):
@@ -212,13 +249,20 @@ class MlpBlock(nn.Module):
   activations: Sequence[str]
   dropout_rate: float
   dtype: Any
+  lora: config_lib.Lora | None = None
 
   @nn.compact
   def __call__(self, x_BxTxE: jax.Array) -> jax.Array:
     branches = []
     for i, activation in enumerate(self.activations):
       name = 'wi' if len(self.activations) == 1 else f'wi_{i}'
-      branch = Dense(self.mlp_dim, ('embed', 'mlp'), self.dtype, name=name)
+      branch = Dense(
+          self.mlp_dim,
+          ('embed', 'mlp'),
+          self.dtype,
+          lora=self.lora,
+          name=name,
+      )
       branches.append(_ACTIVATIONS[activation](branch(x_BxTxE)))
     hidden_BxTxM = functools.reduce(operator.mul, branches)
     hidden_BxTxM = dropout(self, hidden_BxTxM, self.dropout_rate)
@@ -230,5 +274,6 @@ class MlpBlock(nn.Module):
         ('mlp', 'embed'),
         self.dtype,
         to_float32=True,
+        lora=self.lora,
         name='wo',
     )(hidden_BxTxM)

@@ -9,6 +9,7 @@ Shape letters are those of layers.py.
 """
 
 from collections.abc import Sequence
+import dataclasses
 from typing import Any, NamedTuple
 
 from flan_jax import partitioning
@@ -71,6 +72,15 @@ def norm(config: config_lib.ModelConfig, name: str) -> layers.RMSNorm:
   return layers.RMSNorm(dtype=jnp.dtype(config.dtype), name=name)
 
 
+def adapters(
+    config: config_lib.ModelConfig, train: bool
+) -> config_lib.Lora | None:
+  """Returns the adapters that a block's kernels may have."""
+  if config.lora is None or train:
+    return config.lora
+  return dataclasses.replace(config.lora, dropout_rate=0.0)
+
+
 def attention_block(
     config: config_lib.ModelConfig, train: bool, name: str
 ) -> attention.MultiHeadAttention:
@@ -81,6 +91,7 @@ def attention_block(
       emb_dim=config.emb_dim,
       dropout_rate=config.dropout_rate if train else 0.0,
       dtype=jnp.dtype(config.dtype),
+      lora=adapters(config, train),
       name=name,
   )
 
@@ -92,6 +103,7 @@ def mlp_block(config: config_lib.ModelConfig, train: bool) -> layers.MlpBlock:
       activations=config.mlp_activations,
       dropout_rate=config.dropout_rate if train else 0.0,
       dtype=jnp.dtype(config.dtype),
+      lora=adapters(config, train),
       name='mlp',
   )
 
