@@ -26,7 +26,7 @@ from flan_jax import partitioning
 from flan_jax import paths
 from flan_jax import prediction_run
 from flan_jax import vocabularies
-from flan_jax.checkpoints import runs
+from flan_jax.checkpoints import places
 from flan_jax.inference import settings as decoding_lib
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ def main(args: argparse.Namespace) -> int:
   settings = configuration.load(
       args.gin_file, args.gin_bindings, args.gin_search_paths, entry=Ask
   ).settings
-  directory, step = runs.locate(settings.checkpoint_path)
-  vocabulary = runs.read_vocabulary(directory)
-  lengths = settings.task_feature_lengths or runs.read(directory)['lengths']
+  place = places.locate(settings.checkpoint_path)
+  vocabulary = place.vocabulary()
+  lengths = settings.task_feature_lengths or place.run['lengths']
   with library_log.LibraryLog():
     compilation.use_cache(paths.cache_dir(args.cache_dir))
-    checkpoint, predictor = _load(settings, directory, step, lengths)
+    checkpoint, predictor = _load(settings, place, lengths)
     answerer = Answerer(predictor, settings.decoding, options)
     history = History(vocabulary, lengths['inputs'], args.history)
     if prompt is not None:
@@ -135,7 +135,7 @@ def _read_all() -> str:
 
 
 def _load(
-    settings: Ask, directory: pathlib.Path, step: int, lengths: dict[str, int]
+    settings: Ask, place: places.Place, lengths: dict[str, int]
 ) -> 'tuple[pathlib.Path, predictor_lib.Predictor]':
   """Returns the newest checkpoint that can be read, and its predictor."""
   from flan_jax.inference import predictor as predictor_lib
@@ -152,9 +152,7 @@ def _load(
     )
 
   return prediction_run.newest(
-      prediction_run.checkpoints(settings.checkpoint_path, directory, step),
-      load,
-      _say,
+      place.candidates(settings.checkpoint_path), load, _say
   )
 
 

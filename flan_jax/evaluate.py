@@ -21,7 +21,6 @@ from flan_jax import hosts
 from flan_jax import library_log
 from flan_jax import partitioning
 from flan_jax import paths
-from flan_jax.checkpoints import runs
 from flan_jax.data import access as access_lib
 from flan_jax.data import catalogue as catalogue_lib
 from flan_jax.data import few_shot
@@ -137,7 +136,9 @@ class _Subject:
     vocabulary = self.rendering.vocabulary
     return {
         **configuration.by_name(self.settings),
-        'the checkpoints': [(m.name, m.path, m.step) for m in self.models],
+        'the checkpoints': [
+            (m.name, m.path, m.place.step) for m in self.models
+        ],
         'VOCABULARY': vocabulary and vocabulary.describe()['sha256'],
         'the tasks': [each.item.task.name for each in self.work],
         'the numbers of their examples': [
@@ -311,7 +312,7 @@ def _rendering(settings: Eval, model: systems.Model) -> protocol.Rendering:
       split=settings.split,
       limit=settings.max_examples,
       seed=settings.random_seed,
-      vocabulary=runs.read_vocabulary(model.directory),
+      vocabulary=model.place.vocabulary(),
       lengths=settings.task_feature_lengths or model.run['lengths'],
       layout=settings.few_shot_layout
       or few_shot.Layout(**model.run.get('few_shot_layout', {})),

@@ -24,7 +24,7 @@ from flan_jax import partitioning
 from flan_jax import paths
 from flan_jax import prediction_jobs
 from flan_jax import prediction_run
-from flan_jax.checkpoints import runs
+from flan_jax.checkpoints import places
 from flan_jax.data import access as access_lib
 from flan_jax.data import few_shot
 from flan_jax.inference import infer_settings
@@ -108,19 +108,17 @@ def _read(args: argparse.Namespace) -> prediction_run.Run:
       args.gin_search_paths,
       entry=infer_settings.Infer,
   ).settings
-  directory, step = runs.locate(settings.checkpoint_path)
-  facts = runs.read(directory)
+  place = places.locate(settings.checkpoint_path)
+  facts = place.run
   rendering = prediction_jobs.Rendering(
-      runs.read_vocabulary(directory),
+      place.vocabulary(),
       settings.task_feature_lengths or facts['lengths'],
       settings.few_shot_layout
       or few_shot.Layout(**facts.get('few_shot_layout', {})),
   )
   run = prediction_run.Run(
       settings=settings,
-      checkpoints=prediction_run.checkpoints(
-          settings.checkpoint_path, directory, step
-      ),
+      checkpoints=place.candidates(settings.checkpoint_path),
       rendering=rendering,
       jobs=_jobs(settings, rendering, args),
       shard=shard,

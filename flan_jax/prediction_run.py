@@ -17,8 +17,7 @@ from flan_jax import partitioning
 from flan_jax import prediction_jobs
 from flan_jax import storage
 from flan_jax.checkpoints import failures
-from flan_jax.checkpoints import integrity
-from flan_jax.checkpoints import runs
+from flan_jax.checkpoints import places
 from flan_jax.inference import infer_settings
 from flan_jax.inference import output as output_lib
 from flan_jax.inference import progress as progress_lib
@@ -124,7 +123,7 @@ class Run:
     settings = self.settings
     recorded: dict[str, Any] = {
         'checkpoint': str(storage.resolved(storage.path(checkpoint))),
-        'model': integrity.identity(storage.path(checkpoint)),
+        'model': places.identity(checkpoint),
         'use_ema': settings.use_ema,
         'max_examples': settings.max_examples,
         'task_feature_lengths': dict(self.rendering.lengths),
@@ -386,16 +385,6 @@ def newest(
       + '; '.join(f'{name}: {why}' for name, why in faults.items())
       + ')'
   )
-
-
-def checkpoints(
-    given: str, directory: pathlib.Path, step: int
-) -> list[pathlib.Path]:
-  """Returns the checkpoint that is named, or all of a run, the newest first."""
-  named = runs.step_path(directory, step)
-  if storage.path(given).name == named.name:
-    return [named]
-  return [runs.step_path(directory, s) for s in reversed(runs.steps(directory))]
 
 
 def _say(text: str) -> None:

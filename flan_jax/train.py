@@ -29,6 +29,7 @@ from flan_jax import run_folder
 from flan_jax import storage
 from flan_jax import training_data
 from flan_jax.checkpoints import integrity
+from flan_jax.checkpoints import places
 from flan_jax.checkpoints import runs
 from flan_jax.data import access as access_lib
 from flan_jax.data import few_shot
@@ -244,7 +245,7 @@ class _Run:
       if steps[-1] >= self._settings.train_steps and not integrity.fault(last):
         return steps[-1], True
     elif self._settings.initial_checkpoint_path:
-      runs.locate(self._settings.initial_checkpoint_path)
+      places.locate(self._settings.initial_checkpoint_path)
     runs.check_writable(self._directory)
     self._data.prepare()
     return (steps[-1] if steps else None), False

@@ -26,9 +26,11 @@ from flan_jax import vocabularies
 from flan_jax.checkpoints import failures
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import layout
+from flan_jax.checkpoints import places
 from flan_jax.checkpoints import reading
 from flan_jax.checkpoints import retention
 from flan_jax.checkpoints import runs
+from flan_jax.checkpoints import sharded
 from flan_jax.models import config as model_configs
 from flan_jax.models import interface
 from flan_jax.models import naming
@@ -312,7 +314,7 @@ def attempted(
     except Unreadable as error:
       return None, error.why
   # Hosts that read wait for each other, so all must know beforehand.
-  why = integrity.fault(checkpoint, jax.process_index(), jax.process_count())
+  why = places.fault(checkpoint, jax.process_index(), jax.process_count())
   broken = multihost_utils.process_allgather(np.array(why is not None))
   if not broken.any():
     return attempt(), None
@@ -357,10 +359,11 @@ def load_model(
     model_config: model_configs.ModelConfig | None = None,
     use_ema: bool = False,
 ) -> Loaded:
-  """Loads a model from a run.
+  """Loads a model.
 
   Args:
-    path: A MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_<step>.
+    path: A MODEL_DIR (its newest checkpoint), MODEL_DIR/checkpoint_<step>, or a
+      checkpoint in one of the other formats (`formats`).
     mesh: Where the parameters go; by default all devices, along 'data'.
     model_config: The model that is expected; by default the run's own.
     use_ema: Whether to take the moving average of the parameters.
@@ -370,18 +373,16 @@ def load_model(
       keeps no average, or it belongs to another model than `model_config` (the
       first parameter that differs is named, with both shapes).
   """
-  directory, step = runs.locate(path)
-  run = runs.read(directory)
-  config = model_config or runs.read_model(directory)
-  model = interface.create(config)
+  place = places.locate(path)
+  model = interface.create(model_config or place.config())
   mesh = mesh or partitioning.make_mesh()
   return Loaded(
       model=model,
       params=load_params(path, model, mesh, use_ema),
-      vocabulary=runs.read_vocabulary(directory),
-      lengths=dict(run['lengths']),
-      run=run,
-      step=step,
+      vocabulary=place.vocabulary(),
+      lengths=dict(place.run['lengths']),
+      run=place.run,
+      step=place.step,
   )
 
 
@@ -403,9 +404,13 @@ def load_params(
   Raises:
     UserError: As `load_model`.
   """
-  directory, step = runs.locate(path)
-  folder = runs.step_path(directory, step)
+  place = places.locate(path)
+  folder = place.folder
   like = abstract_params(model, mesh)
+  if not place.native:
+    if use_ema:
+      raise errors.UserError(f'{folder}: keeps no average of the parameters')
+    return sharded.load(place.source, model, like)
   reading.check(folder / _PARAMS, like)
   if not use_ema:
     return reading.restore(folder / _PARAMS, like)

@@ -11,7 +11,7 @@ from flan_jax import hosts
 from flan_jax import partitioning
 from flan_jax import storage
 from flan_jax.checkpoints import integrity
-from flan_jax.checkpoints import runs
+from flan_jax.checkpoints import places
 from flan_jax.data import examples as examples_lib
 from flan_jax.evaluation import kept
 from flan_jax.evaluation import protocol
@@ -108,11 +108,11 @@ class Answerer:
 
   def _depends_on(self, model: systems.Model) -> dict[str, Any]:
     """Returns what the answers to an example depend on."""
-    folder = runs.step_path(model.directory, model.step)
+    folder = model.place.folder
     return {
         'flan_jax': flan_jax.__version__,
         'checkpoint': str(storage.resolved(folder)),
-        'model': integrity.identity(folder),
+        'model': places.identity(folder),
         'position': _position(folder),
         'use_ema': self._use_ema(model),
         'lengths': self._settings.task_feature_lengths or model.run['lengths'],

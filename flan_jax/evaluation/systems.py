@@ -5,9 +5,9 @@ Nothing here needs jax, so a mistyped path is found at once.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 import dataclasses
-import pathlib
 from typing import Any
 
+from flan_jax.checkpoints import places
 from flan_jax.checkpoints import runs
 from flan_jax.evaluation import settings as settings_lib
 from flan_jax.evaluation import summary
@@ -24,19 +24,20 @@ class Model:
     name: What tables and files call it.
     kind: 'tuned' or 'untuned'.
     path: As it was given.
-    directory: Its run.
-    step: Its step.
-    run: The run's own facts.
+    place: Where it is.
     untuned: The name of the model to compare it with; None for none.
   """
 
   name: str
   kind: str
   path: str
-  directory: pathlib.Path
-  step: int
-  run: dict[str, Any]
+  place: places.Place
   untuned: str | None = None
+
+  @property
+  def run(self) -> dict[str, Any]:
+    """The facts of its run."""
+    return self.place.run
 
   def facts(
       self, clusters: Collection[str], parameters: int | None = None
@@ -50,7 +51,7 @@ class Model:
     found: dict[str, Any] = {
         'kind': self.kind,
         'checkpoint': self.path,
-        'step': self.step,
+        'step': self.place.step,
         'parameters': parameters or self.run.get('parameters'),
     }
     if self.kind == 'tuned':
@@ -76,13 +77,13 @@ def find(settings: settings_lib.Eval) -> tuple[list[Model], list[str]]:
   untuned: dict[str, str] = {}  # By path, the label of the first user.
   paths: list[str | None] = []
   for label, path in settings.checkpoints.items():
-    directory, step = runs.locate(path)
+    place = places.locate(path)
     if given == settings_lib.NONE:
       beside = None
     elif given is not None:
       beside = given
     else:
-      beside = _start(directory, step, path, notes)
+      beside = _start(place, path, notes)
     if beside is not None:
       untuned.setdefault(beside, label)
     paths.append(beside)
@@ -91,9 +92,7 @@ def find(settings: settings_lib.Eval) -> tuple[list[Model], list[str]]:
             name=label,
             kind='tuned',
             path=path,
-            directory=directory,
-            step=step,
-            run=runs.read(directory),
+            place=place,
         )
     )
   alone = len(untuned) == 1
@@ -106,27 +105,22 @@ def find(settings: settings_lib.Eval) -> tuple[list[Model], list[str]]:
       for each, path in zip(tuned, paths, strict=True)
   ]
   for path, name in names.items():
-    directory, step = runs.locate(path)
     found.append(
-        Model(
-            name=name,
-            kind='untuned',
-            path=path,
-            directory=directory,
-            step=step,
-            run=runs.read(directory),
-        )
+        Model(name=name, kind='untuned', path=path, place=places.locate(path))
     )
   return found, notes
 
 
-def _start(
-    directory: pathlib.Path, step: int, path: str, notes: list[str]
-) -> str | None:
+def _start(place: places.Place, path: str, notes: list[str]) -> str | None:
   """Returns the checkpoint that a run started from, or says why none."""
-  if step != 0 and 0 in runs.steps(directory):
-    return str(runs.step_path(directory, 0))
-  why = 'is the untuned model itself' if step == 0 else 'has no checkpoint_0'
+  if not place.native:
+    why = 'says nothing of what it started from'
+  elif place.step == 0:
+    why = 'is the untuned model itself'
+  elif 0 in runs.steps(place.directory):
+    return str(runs.step_path(place.directory, 0))
+  else:
+    why = 'has no checkpoint_0'
   notes.append(
       f'{path} {why}, so there is none to compare with;'
       ' UNTUNED_CHECKPOINT_PATH can name one'
@@ -141,7 +135,7 @@ def by_run(models: Iterable[Model]) -> list[Model]:
   """
   found: dict[str, list[Model]] = {}
   for model in models:
-    found.setdefault(str(model.directory), []).append(model)
+    found.setdefault(str(model.place.directory), []).append(model)
   return [model for group in found.values() for model in group]
 
 

@@ -49,6 +49,17 @@ def layer_names(name: str, count: int) -> tuple[str, ...]:
   )
 
 
+def stack_of(name: str) -> tuple[str, int | None]:
+  """Returns the stacked name of T5X's name, and which layer of it this is.
+
+  Undoes `layer_names`; a parameter that is not a layer's has no number.
+  """
+  match = _LAYER.search(name)
+  if match is None:
+    return name, None
+  return name.replace(match.group(0), STACK, 1), int(match.group(1))
+
+
 def unstack(params: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the per-layer arrays under T5X's names.
 

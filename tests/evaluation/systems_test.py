@@ -24,7 +24,9 @@ def make_run(tmp_path, monkeypatch):
 def _find(*paths, **given):
   asked = settings.Eval(output_dir='o', checkpoint_paths=list(paths), **given)
   models, notes = systems.find(asked)
-  return {m.name: (m.kind, m.path, m.step, m.untuned) for m in models}, notes
+  return {
+      m.name: (m.kind, m.path, m.place.step, m.untuned) for m in models
+  }, notes
 
 
 def test_a_run_and_what_it_started_from(make_run):

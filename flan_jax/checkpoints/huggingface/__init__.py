@@ -1,0 +1,1 @@
+"""Hugging Face's checkpoints: safetensors, config.json, a tokenizer's files."""
