@@ -10,41 +10,82 @@ Shape letters are those of layers.py; S is the context's length.
 """
 
 from collections.abc import Sequence
+import functools
 from typing import Any, NamedTuple
 
 from flan_jax import partitioning
 from flan_jax.models import attention
 from flan_jax.models import config as config_lib
 from flan_jax.models import layers
+from flan_jax.models import readout
 from flan_jax.models import transformer
+from flan_jax.models import views
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
 
-class View(NamedTuple):
-  """What the tokens of rows may attend to, and with which bias.
+class Own(NamedTuple):
+  """What each layer has of its own, besides parameters and cache.
 
   Attributes:
-    own: The rows' segments against themselves; in a decoding step, which places
-      of the cache its tokens see, bool [B, 1, T, S].
-    both_ways_BxT: Not 0 where tokens see each other in both directions, if any
-      do.
-    position: int32 scalar, the number of steps in the cache; None without one.
-    bias_HxTxS: By distance in the rows, or in the cache.
-    context_BxS: bool, True where the context has a token; None without one.
-    context_bias_BxHxTxS: By distance to the context's tokens.
+    context: Keys and values of the context, if there is one.
+    windowed: Whether its attention has the window; None where none has.
   """
 
-  own: transformer.Segments | jax.Array
-  both_ways_BxT: jax.Array | None
-  position: jax.Array | None
-  bias_HxTxS: jax.Array
-  context_BxS: jax.Array | None
-  context_bias_BxHxTxS: jax.Array | None
+  context: attention.KeyValue | None
+  windowed: Any
 
 
-class Layer(transformer.Block):
+class _Block(transformer.Block):
+  """A block with this family's options."""
+
+  config: config_lib.DecoderConfig
+
+  def norm(self, name: str | None, axis: str = 'embed') -> nn.Module:
+    """Returns a norm over an axis."""
+    config = self.config
+    dtype, epsilon = jnp.dtype(config.dtype), config.norm_epsilon
+    if config.norm == 'layer':
+      return layers.LayerNorm(dtype, epsilon, axis, name=name)
+    offset = 1.0 if config.norm == 'rms_plus_one' else 0.0
+    return layers.RMSNorm(dtype, epsilon, offset, axis, name=name)
+
+  def attention_block(self) -> attention.MultiHeadAttention:
+    """Returns the attention block."""
+    config = self.config
+    norm = functools.partial(self.norm, None, 'kv')
+    return attention.MultiHeadAttention(
+        num_heads=config.num_heads,
+        head_dim=config.head_dim,
+        emb_dim=config.emb_dim,
+        dropout_rate=config.dropout_rate if self.train else 0.0,
+        dtype=jnp.dtype(config.dtype),
+        num_kv_heads=config.num_kv_heads,
+        query_scale=config.query_scale,
+        cap=config.attention_cap,
+        qkv_bias=config.qkv_bias,
+        out_bias=config.out_bias,
+        norm=norm if config.query_key_norm else None,
+        lora=transformer.adapters(config, self.train),
+        name='self_attention',
+    )
+
+  def mlp_block(self) -> layers.MlpBlock:
+    """Returns the feed-forward block."""
+    config = self.config
+    return layers.MlpBlock(
+        mlp_dim=config.mlp_dim,
+        activations=config.mlp_activations,
+        dropout_rate=config.dropout_rate if self.train else 0.0,
+        dtype=jnp.dtype(config.dtype),
+        use_bias=config.mlp_bias,
+        lora=transformer.adapters(config, self.train),
+        name='mlp',
+    )
+
+
+class Layer(_Block):
   """Self-attention and feed-forward, each on the norm of the residual.
 
   Attributes:
@@ -58,8 +99,8 @@ class Layer(transformer.Block):
       self,
       x_BxTxE: jax.Array,
       past: attention.KeyValue | None,
-      context: attention.KeyValue | None,
-      view: View,
+      own: Own,
+      view: views.View,
   ) -> tuple[jax.Array, attention.KeyValue | None]:
     """Returns the residual stream and, if `keep`, the tokens' keys and values.
 
@@ -68,48 +109,38 @@ class Layer(transformer.Block):
     Args:
       x_BxTxE: The residual stream; with a cache the tokens of one step.
       past: This layer's cache; None reads whole rows.
-      context: This layer's keys and values of the context, if there is one.
+      own: What else is this layer's.
       view: What may attend to what.
     """
-    config = self.config
-    attend = transformer.attention_block(config, self.train, 'self_attention')
-    y_BxTxE = transformer.norm(config, 'pre_self_attention_layer_norm')(x_BxTxE)
-    own = _own(attend.memory(y_BxTxE), past, view)
-    if context is None:
-      y_BxTxE = attend(y_BxTxE, own.memory, own.mask_Bx1xTxS, view.bias_HxTxS)
-    else:
-      assert view.context_BxS is not None
-      assert view.context_bias_BxHxTxS is not None
-      before = attention.Part(
-          context, view.context_BxS[:, None, None], view.context_bias_BxHxTxS
+    attend = self.attention_block()
+    turn = view.turn_of(own.windowed)
+    y_BxTxE = self.norm('pre_self_attention_layer_norm')(x_BxTxE)
+    here = view.here(attend.memory(y_BxTxE, turn), past, own.windowed)
+    if own.context is None:
+      y_BxTxE = attend(
+          y_BxTxE, here.memory, here.mask_Bx1xTxS, view.bias_HxTxS, turn
       )
-      y_BxTxE = attend.over(y_BxTxE, (before, own))
-    x_BxTxE = self.add(x_BxTxE, y_BxTxE)
-    y_BxTxE = transformer.norm(config, 'pre_mlp_layer_norm')(x_BxTxE)
-    x_BxTxE = self.add(
-        x_BxTxE, transformer.mlp_block(config, self.train)(y_BxTxE)
+    else:
+      before = view.before(own.context, own.windowed)
+      y_BxTxE = attend.over(y_BxTxE, (before, here), turn)
+    x_BxTxE = self._added(x_BxTxE, y_BxTxE, 'post_self_attention_layer_norm')
+    y_BxTxE = self.norm('pre_mlp_layer_norm')(x_BxTxE)
+    x_BxTxE = self._added(
+        x_BxTxE, self.mlp_block()(y_BxTxE), 'post_mlp_layer_norm'
     )
-    return x_BxTxE, own.memory if self.keep else None
+    return x_BxTxE, here.memory if self.keep else None
+
+  def _added(
+      self, x_BxTxE: jax.Array, y_BxTxE: jax.Array, norm: str
+  ) -> jax.Array:
+    """Returns the residual stream after a block, whose end may be a norm."""
+    if self.config.norm_after:
+      y_BxTxE = self.norm(norm)(y_BxTxE)
+    return self.add(x_BxTxE, y_BxTxE)
 
 
-def _own(
-    new: attention.KeyValue, past: attention.KeyValue | None, view: View
-) -> attention.Part:
-  """Returns the rows at hand as what their tokens attend to."""
-  bias_1xHxTxS = view.bias_HxTxS[None]
-  if isinstance(view.own, transformer.Segments):
-    mask_Bx1xTxT = view.own.mask(causal=True, both_ways_BxT=view.both_ways_BxT)
-    return attention.Part(new, mask_Bx1xTxT, bias_1xHxTxS)
-  assert past is not None
-  assert view.position is not None
-  memory = attention.written(past, new, view.position)
-  return attention.Part(memory, view.own, bias_1xHxTxS)
-
-
-class Decoder(transformer.Block):
+class Decoder(_Block):
   """The stack, from tokens to logits."""
-
-  config: config_lib.DecoderConfig
 
   @nn.compact
   def __call__(
@@ -117,10 +148,10 @@ class Decoder(transformer.Block):
       tokens_BxT: jax.Array,
       own: transformer.Segments | None,
       *,
+      positions_BxT: jax.Array | None = None,
       both_ways_BxT: jax.Array | None = None,
       context: attention.KeyValue | None = None,
       context_BxS: jax.Array | None = None,
-      positions_BxT: jax.Array | None = None,
       steps: Sequence[transformer.Step] | None = None,
       position: jax.Array | None = None,
       seen_BxTxS: jax.Array | None = None,
@@ -136,11 +167,12 @@ class Decoder(transformer.Block):
     Args:
       tokens_BxT: int32; in a step one a row, or one for each beam.
       own: The rows' segments against themselves; None in a step.
+      positions_BxT: int32, where the tokens stand in their example, counted
+        from its first; in a step one for all tokens of a row. Relative
+        positions without a context do not need it: they are those of places.
       both_ways_BxT: Not 0 where tokens see each other in both directions.
       context: Keys and values of what stands before the rows, for all layers.
       context_BxS: bool, True where the context has a token.
-      positions_BxT: int32, where the tokens stand, counted from the context's
-        first; None without a context. In a step one for all tokens of a row.
       steps: What a decoding step reads in each layer; None reads whole rows.
       position: int32 scalar, the number of steps before.
       seen_BxTxS: bool, the places of the cache that each token sees. None is
@@ -151,46 +183,57 @@ class Decoder(transformer.Block):
       head: See `logits`.
     """
     config = self.config
+    dtype = jnp.dtype(config.dtype)
     embedder = layers.Embed(
         config.vocab_size,
         config.emb_dim,
-        jnp.dtype(config.dtype),
+        dtype,
+        config.scale_embedding,
+        config.scale_tied_logits,
         name='token_embedder',
     )
-    bias = transformer.relative_bias(config, False)
-    seen: transformer.Segments | jax.Array
+    bias = None
+    if config.positions == 'relative':
+      bias = transformer.relative_bias(config, False)
+    places = queries = tokens_BxT.shape[1]
     if steps is None:
       assert own is not None
-      seen = own
-      farthest = tokens_BxT.shape[1]
-      bias_HxTxS = bias(farthest)
+      view = views.of_rows(config, bias, own, both_ways_BxT)
     else:
       assert position is not None
-      past, queries = steps[0].past, tokens_BxT.shape[1]
-      seen = attention.seen(position, past, seen_BxTxS, queries)
-      farthest = past.key.shape[-1] // queries
-      bias_HxTxS = bias.of_query(position, farthest, queries)
-    context_bias = None
-    if context_BxS is not None:
+      past = steps[0].past
+      places = past.key.shape[-1] // queries
+      view = views.of_step(config, bias, position, past, seen_BxTxS, queries)
+    if positions_BxT is not None:
+      view = views.placed(
+          config, bias, view, positions_BxT, context_BxS, places
+      )
+    if config.begin_id:
+      tokens_BxT = jnp.where(tokens_BxT == 0, config.begin_id, tokens_BxT)
+    x_BxTxE = embedder(tokens_BxT)
+    if config.positions == 'learned':
       assert positions_BxT is not None
-      length = context_BxS.shape[1]
-      context_bias = bias.of_queries(positions_BxT, length, length + farthest)
-    view = View(
-        seen, both_ways_BxT, position, bias_HxTxS, context_BxS, context_bias
-    )
-    x_BxTxE = partitioning.constrain(
-        self.drop(embedder(tokens_BxT)), transformer.RESIDUAL
-    )
+      x_BxTxE += layers.Positions(
+          config.max_positions, config.emb_dim, dtype, name='position_embedder'
+      )(positions_BxT)
+    x_BxTxE = partitioning.constrain(self.drop(x_BxTxE), transformer.RESIDUAL)
+    windowed = config.window_layers if any(config.window_layers) else None
     if steps is None:
       stack = self.stack(
           Layer, config.num_layers, (nn.broadcast, 0, nn.broadcast), keep=keep
       )
-      x_BxTxE, new = stack(x_BxTxE, None, context, view)
+      flags = None if windowed is None else jnp.array(windowed)
+      x_BxTxE, new = stack(x_BxTxE, None, Own(context, flags), view)
     else:
-      x_BxTxE, new = self.step(Layer, x_BxTxE, steps, view, keep=True)
+      each = [
+          step._replace(context=Own(step.context, windowed and windowed[i]))
+          for i, step in enumerate(steps)
+      ]
+      x_BxTxE, new = self.step(Layer, x_BxTxE, each, view, keep=True)
     if last_B is not None:
       x_BxTxE = jnp.take_along_axis(x_BxTxE, last_B[:, None, None], axis=1)
-    return self.logits(x_BxTxE, embedder, head), new
+    found = self.logits(x_BxTxE, embedder, head)
+    return readout.of(config).logits(found) if head else found, new
 
 
 class CausalTransformer(nn.Module):

@@ -1,12 +1,14 @@
-"""A decoder that reads inputs and targets as one row, in T5 1.1's form.
+"""A decoder that reads inputs and targets as one row.
 
-The numbers are T5X's (`t5x.examples.decoder_only`), causal and as a prefix
-language model. Rows are SeqIO's (`DecoderFeatureConverter`): 0, the inputs with
+In T5 1.1's form the numbers are T5X's (`t5x.examples.decoder_only`), causal and
+as a prefix language model; in those of other models they are of Hugging Face's
+`transformers`. Rows are SeqIO's (`DecoderFeatureConverter`): 0, the inputs with
 their end, the targets with theirs.
 """
 
 from typing import Any
 
+from flan_jax import errors
 from flan_jax import partitioning
 from flan_jax.models import attention
 from flan_jax.models import causal
@@ -24,7 +26,8 @@ class DecoderOnly(family.Family):
   A batch has SeqIO's features; a prefix language model reads
   decoder_causal_attention too. Segment ids may be left out of unpacked batches:
   what is not 0 is then one segment. Relative positions are those of array
-  indices wherever one row holds all, as in T5X.
+  indices wherever one row holds all, as in T5X; others are decoder_positions,
+  without which they are counted from the row's begin.
   """
 
   config: config_lib.DecoderConfig
@@ -48,10 +51,16 @@ class DecoderOnly(family.Family):
     own_BxT = family.segments(
         batch, 'decoder_segment_ids', 'decoder_target_tokens'
     )
+    tokens_BxT = batch['decoder_input_tokens']
+    self._check_room(tokens_BxT.shape[1])
+    positions_BxT = None
+    if self.config.positions != 'relative':
+      positions_BxT = _positions(batch, tokens_BxT)
     logits_BxTxV, _ = self._apply(
         params,
-        batch['decoder_input_tokens'],
+        tokens_BxT,
         transformer.Segments(own_BxT, own_BxT),
+        positions_BxT=positions_BxT,
         both_ways_BxT=(
             batch['decoder_causal_attention'] if self.config.prefix_lm else None
         ),
@@ -59,6 +68,20 @@ class DecoderOnly(family.Family):
         head=head,
     )
     return logits_BxTxV
+
+  def _check_room(self, length: int) -> None:
+    """Refuses rows that are longer than positions are known for.
+
+    Raises:
+      UserError: They are.
+    """
+    most = self.config.max_positions
+    if self.config.positions == 'learned' and length > most:
+      raise errors.UserError(
+          f'DecoderConfig.max_positions: the model has {most:,} learned'
+          f' positions, and rows have {length:,} tokens; inputs and targets'
+          f' together (TASK_FEATURE_LENGTHS) can be {most:,} tokens long'
+      )
 
   def encode(
       self, params: interface.Params, tokens_BxS: jax.Array
@@ -72,6 +95,7 @@ class DecoderOnly(family.Family):
     prefix language model reads all at once: its first token sees the last.
     """
     read_BxS = jnp.pad(tokens_BxS, ((0, 0), (1, 0)))
+    self._check_room(read_BxS.shape[1])
     length_B = jnp.sum(tokens_BxS != 0, axis=1, dtype=jnp.int32) + 1
     chunk = self.config.prefill_chunk
     if self.config.prefix_lm or not 0 < chunk < read_BxS.shape[1]:
@@ -94,10 +118,14 @@ class DecoderOnly(family.Family):
   ) -> tuple[jax.Array, attention.KeyValue]:
     """Returns logits after the last token, and all layers' keys and values."""
     own_BxS = _mask(read_BxS, length_B, 0).astype(jnp.int32)
+    positions_BxS = None
+    if self.config.positions != 'relative':
+      positions_BxS = own_BxS * jnp.arange(read_BxS.shape[1], dtype=jnp.int32)
     return self._apply(
         params,
         read_BxS,
         transformer.Segments(own_BxS, own_BxS),
+        positions_BxT=positions_BxS,
         both_ways_BxT=own_BxS if self.config.prefix_lm else None,
         last_B=length_B - 1,
         keep=True,
@@ -115,7 +143,7 @@ class DecoderOnly(family.Family):
     batch, length = read_BxS.shape
     parts = -(-length // chunk)
     read_BxS = jnp.pad(read_BxS, ((0, 0), (0, parts * chunk - length)))
-    shape = (config.num_layers, batch, config.num_heads, config.head_dim)
+    shape = (config.num_layers, batch, config.kv_heads, config.head_dim)
     zeros = jnp.zeros((*shape, parts * chunk), jnp.dtype(config.dtype))
     zeros = family.constrain_layers(zeros)
 
@@ -131,9 +159,7 @@ class DecoderOnly(family.Family):
           transformer.Segments(own_BxC, own_BxC),
           context=memory,
           context_BxS=_mask(read_BxS, jnp.full_like(length_B, begin), 0),
-          positions_BxT=jnp.broadcast_to(
-              begin + jnp.arange(chunk, dtype=jnp.int32), part_BxC.shape
-          ),
+          positions_BxT=own_BxC * (begin + jnp.arange(chunk, dtype=jnp.int32)),
           last_B=jnp.clip(place_B, 0, chunk - 1),
           keep=True,
       )
@@ -178,6 +204,8 @@ class DecoderOnly(family.Family):
     Returns:
       Float32 logits [B, K, V] of the tokens that follow, and the new cache.
     """
+    most = steps.mask_BxS.shape[1] - 1
+    self._check_room(most + cache.key[0].shape[-1] // tokens_BxK.shape[1])
     positions_B = _lengths(steps.mask_BxS) + cache.position
     logits_BxKxV, new = self._apply(
         steps.params,
@@ -213,11 +241,7 @@ class DecoderOnly(family.Family):
     own_BxT = family.segments(
         batch, 'decoder_segment_ids', 'decoder_target_tokens'
     )
-    places_BxT = batch.get('decoder_positions')
-    if places_BxT is None:
-      places_BxT = jnp.broadcast_to(
-          jnp.arange(tokens_BxT.shape[1], dtype=jnp.int32), tokens_BxT.shape
-      )
+    places_BxT = _positions(batch, tokens_BxT)
     first_BxT = places_BxT == 0
     x_BxTxE, _ = self._apply(
         params,
@@ -226,7 +250,12 @@ class DecoderOnly(family.Family):
         transformer.Segments(own_BxT, jnp.where(first_BxT, -1, own_BxT)),
         context=attention.KeyValue(context.key, context.value),
         context_BxS=context.mask_BxS,
-        positions_BxT=_lengths(context.mask_BxS)[:, None] + places_BxT - 1,
+        # Those at padding are never looked at, and so not to be beyond all.
+        positions_BxT=jnp.where(
+            own_BxT == 0,
+            0,
+            _lengths(context.mask_BxS)[:, None] + places_BxT - 1,
+        ),
         head=False,
     )
     assert context.logits_BxV is not None
@@ -243,6 +272,15 @@ class DecoderOnly(family.Family):
 
   def _init_arguments(self, ones_Bx1: jax.Array) -> tuple[Any, ...]:
     return ones_Bx1, transformer.Segments(ones_Bx1, ones_Bx1)
+
+
+def _positions(batch: interface.Batch, tokens_BxT: jax.Array) -> jax.Array:
+  """Returns where tokens stand in their example, int32 [B, T]."""
+  positions_BxT = batch.get('decoder_positions')
+  if positions_BxT is not None:
+    return positions_BxT
+  places_T = jnp.arange(tokens_BxT.shape[1], dtype=jnp.int32)
+  return jnp.broadcast_to(places_T, tokens_BxT.shape)
 
 
 def _lengths(mask_BxS: jax.Array) -> jax.Array:

@@ -13,13 +13,14 @@ from flan_jax.models import interface
 from flan_jax.models import layers
 from flan_jax.models import losses
 from flan_jax.models import naming
+from flan_jax.models import readout
 from flan_jax.models import transformer
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
 # The axes of one layer's keys or values.
-CACHE = ('batch', 'heads', 'kv', 'length')
+CACHE = ('batch', 'kv_heads', 'kv', 'length')
 
 
 class Family(abc.ABC):
@@ -139,6 +140,7 @@ class Family(abc.ABC):
         z_loss=z_loss,
         label_smoothing=label_smoothing,
         chunks=self.config.loss_chunks,
+        readout=readout.of(self.config),
     )
 
   def _head(
@@ -146,7 +148,9 @@ class Family(abc.ABC):
   ) -> tuple[jax.Array, jax.Array]:
     """Returns what to multiply for logits: `x`, maybe scaled, and a kernel."""
     if self.config.logits_via_embedding:
-      return layers.tied_head(x_BxTxE, _table(params))
+      return layers.tied_head(
+          x_BxTxE, _table(params), self.config.scale_tied_logits
+      )
     return x_BxTxE, params['decoder']['logits_dense']['kernel']
 
   def _log_probabilities(
@@ -159,7 +163,7 @@ class Family(abc.ABC):
     """Returns log p of wanted targets, float32 [B, T], and 0 elsewhere."""
     x_BxTxE, kernel_ExV = self._head(params, x_BxTxE)
     return losses.head_log_probabilities(
-        x_BxTxE, kernel_ExV, targets_BxT, wanted_BxT
+        x_BxTxE, kernel_ExV, targets_BxT, wanted_BxT, readout.of(self.config)
     )
 
   def steps(
@@ -185,7 +189,7 @@ class Family(abc.ABC):
   ) -> interface.Cache:
     """Returns an empty cache for `batch` rows of up to `max_length` steps."""
     config = self.config
-    shape = (batch, config.num_heads, config.head_dim, max_length * beams)
+    shape = (batch, config.kv_heads, config.head_dim, max_length * beams)
 
     def zeros() -> tuple[jax.Array, ...]:
       empty = jnp.zeros(shape, jnp.dtype(config.dtype))
@@ -281,7 +285,7 @@ def _cast_kernels(params: interface.Params, dtype: Any) -> interface.Params:
 def constrain_layers(x_LxBxHxDxS: jax.Array) -> jax.Array:
   """Fixes where keys or values of all layers go."""
   return partitioning.constrain(
-      x_LxBxHxDxS, ('layers', 'batch', 'heads', 'kv', 'length')
+      x_LxBxHxDxS, ('layers', 'batch', 'kv_heads', 'kv', 'length')
   )
 
 

@@ -34,6 +34,7 @@ _ADAPTER_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     # T5 1.1's GELU is the tanh approximation.
     'gelu': functools.partial(jax.nn.gelu, approximate=True),
+    'gelu_exact': functools.partial(jax.nn.gelu, approximate=False),
     'linear': lambda x: x,
     'relu': jax.nn.relu,
     'silu': jax.nn.silu,
@@ -119,23 +120,52 @@ def parameter(
 
 
 class RMSNorm(nn.Module):
-  """T5's layer norm: no mean, no bias (arXiv 1910.07467). In float32."""
+  """A norm of no mean and no bias (arXiv 1910.07467), T5's. In float32.
+
+  Attributes:
+    dtype: Of the result.
+    epsilon: What is added to the mean square.
+    offset: What is added to the scale that is stored, which begins at 1 less.
+    axis: The logical name of the last axis, which it is over.
+  """
 
   dtype: Any
   epsilon: float = 1e-6
+  offset: float = 0.0
+  axis: str = 'embed'
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    scale = parameter(
-        self, 'scale', nn.initializers.ones, ('embed',), (x.shape[-1],)
-    )
+    init = nn.initializers.constant(1 - self.offset)
+    scale = parameter(self, 'scale', init, (self.axis,), (x.shape[-1],))
+    if self.offset:
+      scale = scale + self.offset
     x = x.astype(jnp.float32)
     square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
     return (x * jax.lax.rsqrt(square + self.epsilon) * scale).astype(self.dtype)
 
 
+class LayerNorm(nn.Module):
+  """A norm with mean, scale and bias (arXiv 1607.06450). In float32."""
+
+  dtype: Any
+  epsilon: float = 1e-5
+  axis: str = 'embed'
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    axes, shape = (self.axis,), (x.shape[-1],)
+    scale = parameter(self, 'scale', nn.initializers.ones, axes, shape)
+    bias = parameter(self, 'bias', nn.initializers.zeros, axes, shape)
+    x = x.astype(jnp.float32)
+    x -= jnp.mean(x, axis=-1, keepdims=True)
+    square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    x *= jax.lax.rsqrt(square + self.epsilon)
+    return (x * scale + bias).astype(self.dtype)
+
+
 class Dense(nn.Module):
-  """A product with a kernel [in, out], without bias.
+  """A product with a kernel [in, out].
 
   Attributes:
     features: out.
@@ -145,6 +175,7 @@ class Dense(nn.Module):
     to_float32: Whether the result stays in float32 whatever `dtype` is.
     lora: Adapters that modules may have; this one has one if it is among the
       targets, with parameters `lora_a` [in, rank] and `lora_b` [rank, out].
+    use_bias: Whether a bias [out] is added.
   """
 
   features: int
@@ -153,6 +184,7 @@ class Dense(nn.Module):
   kernel_init: Initializer = DENSE_INIT
   to_float32: bool = False
   lora: config_lib.Lora | None = None
+  use_bias: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -164,6 +196,11 @@ class Dense(nn.Module):
     y = einsum(f'{rows}y,yz->{rows}z', dtype, x, kernel)
     if self.lora is not None and self.lora.adapts('/'.join(self.path)):
       y += self._adapter(self.lora, x, rows, dtype)
+    if self.use_bias:
+      bias = parameter(
+          self, 'bias', nn.initializers.zeros, self.axes[1:], (self.features,)
+      )
+      y += bias.astype(dtype)
     return y
 
   def _adapter(
@@ -195,11 +232,21 @@ class Dense(nn.Module):
 
 
 class Embed(nn.Module):
-  """The table of token vectors, which encoder and decoder share."""
+  """The table of token vectors, which encoder and decoder share.
+
+  Attributes:
+    vocab_size: Its rows.
+    emb_dim: Their width.
+    dtype: Of the vectors.
+    scale: Whether vectors are multiplied with the root of their width.
+    scale_logits: See `tied_head`.
+  """
 
   vocab_size: int
   emb_dim: int
   dtype: Any
+  scale: bool = False
+  scale_logits: bool = True
 
   def setup(self):
     self.embedding = parameter(
@@ -216,26 +263,56 @@ class Embed(nn.Module):
     # itself XLA would share out the vectors by width, and so bring the whole
     # batch to every device.
     table = partitioning.constrain(self.embedding, ('vocab', 'hidden'))
-    return jnp.take(table, tokens, axis=0).astype(self.dtype)
+    vectors = jnp.take(table, tokens, axis=0).astype(self.dtype)
+    if self.scale:
+      # The root is rounded too: Gemma's models were trained so.
+      vectors *= jnp.asarray(self.emb_dim**0.5, self.dtype)
+    return vectors
 
   def logits(self, x: jax.Array) -> jax.Array:
     """Returns float32 logits [..., V] by the table itself (T5 1.0)."""
-    x, kernel = tied_head(x, self.embedding)
+    x, kernel = tied_head(x, self.embedding, self.scale_logits)
     return x @ kernel
 
 
 def tied_head(
-    x: jax.Array, table_VxE: jax.Array
+    x: jax.Array, table_VxE: jax.Array, scale: bool = True
 ) -> tuple[jax.Array, jax.Array]:
   """Returns what to multiply for logits by the table itself (T5 1.0).
 
-  T5X divides by the root of the width, because the table's entries have
-  variance 1.
+  Args:
+    x: What logits are made of.
+    table_VxE: The table of token vectors.
+    scale: Whether logits are divided by the root of the width, as T5X does
+      because its table's entries have variance 1.
 
   Returns:
     `x`, scaled, as float32, and the kernel [E, V].
   """
-  return x.astype(jnp.float32) / table_VxE.shape[1] ** 0.5, table_VxE.T
+  x = x.astype(jnp.float32)
+  return x / table_VxE.shape[1] ** 0.5 if scale else x, table_VxE.T
+
+
+class Positions(nn.Module):
+  """A table of learned vectors, one a position."""
+
+  length: int
+  emb_dim: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, positions: jax.Array) -> jax.Array:
+    """Returns the vectors of int32 positions, [..., E]; NaN beyond the last."""
+    table = parameter(
+        self,
+        'embedding',
+        nn.initializers.normal(stddev=0.02),  # GPT-2's.
+        ('positions', 'embed'),
+        (self.length, self.emb_dim),
+    )
+    table = partitioning.constrain(table, ('positions', 'hidden'))
+    vectors = jnp.take(table, positions, axis=0, mode='fill')
+    return vectors.astype(self.dtype)
 
 
 class MlpBlock(nn.Module):
@@ -250,6 +327,7 @@ class MlpBlock(nn.Module):
   dropout_rate: float
   dtype: Any
   lora: config_lib.Lora | None = None
+  use_bias: bool = False
 
   @nn.compact
   def __call__(self, x_BxTxE: jax.Array) -> jax.Array:
@@ -261,6 +339,7 @@ class MlpBlock(nn.Module):
           ('embed', 'mlp'),
           self.dtype,
           lora=self.lora,
+          use_bias=self.use_bias,
           name=name,
       )
       branches.append(_ACTIVATIONS[activation](branch(x_BxTxE)))
@@ -275,5 +354,6 @@ class MlpBlock(nn.Module):
         self.dtype,
         to_float32=True,
         lora=self.lora,
+        use_bias=self.use_bias,
         name='wo',
     )(hidden_BxTxM)

@@ -5,6 +5,7 @@ import math
 from typing import NamedTuple
 
 from flan_jax import partitioning
+from flan_jax.models import readout as readout_lib
 import jax
 import jax.numpy as jnp
 
@@ -33,12 +34,13 @@ class LossSums(NamedTuple):
   by_token: jax.Array | None = None
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def token_losses(
     logits_BxTxV: jax.Array,
     targets_BxT: jax.Array,
     z_loss: float,
     label_smoothing: float,
+    readout: readout_lib.Readout = readout_lib.ALL_IDS,
 ) -> tuple[jax.Array, jax.Array]:
   """Returns each token's loss and its z-loss.
 
@@ -57,23 +59,24 @@ def token_losses(
     targets_BxT: int32.
     z_loss: The z-loss's coefficient; T5 uses 1e-4.
     label_smoothing: The probability mass taken from the target.
+    readout: Which ids there are; V is their number.
 
   Returns:
     Two float32 arrays [B, T].
   """
   loss, penalty, _ = _forward(
-      logits_BxTxV, targets_BxT, z_loss, label_smoothing
+      logits_BxTxV, targets_BxT, z_loss, label_smoothing, readout
   )
   return loss, penalty
 
 
-def _forward(logits_BxTxV, targets_BxT, z_loss, label_smoothing):
+def _forward(logits_BxTxV, targets_BxT, z_loss, label_smoothing, readout):
   log_z_BxT = jax.nn.logsumexp(logits_BxTxV, axis=-1)
   target_BxT = _target_logits(logits_BxTxV, targets_BxT)
   if label_smoothing:
-    on, off = _smoothed(label_smoothing, logits_BxTxV.shape[-1])
+    on, off = _smoothed(label_smoothing, readout.count(logits_BxTxV.shape[-1]))
     entropy = -on * math.log(on) - label_smoothing * math.log(off)
-    others_BxT = jnp.sum(logits_BxTxV, axis=-1) - target_BxT
+    others_BxT = jnp.sum(readout.share(logits_BxTxV), axis=-1) - target_BxT
     cross_BxT = log_z_BxT - on * target_BxT - off * others_BxT - entropy
   else:
     cross_BxT = log_z_BxT - target_BxT
@@ -81,27 +84,33 @@ def _forward(logits_BxTxV, targets_BxT, z_loss, label_smoothing):
   return cross_BxT + penalty_BxT, penalty_BxT, log_z_BxT
 
 
-def _token_losses_fwd(logits_BxTxV, targets_BxT, z_loss, label_smoothing):
+def _token_losses_fwd(
+    logits_BxTxV, targets_BxT, z_loss, label_smoothing, readout
+):
   loss, penalty, log_z_BxT = _forward(
-      logits_BxTxV, targets_BxT, z_loss, label_smoothing
+      logits_BxTxV, targets_BxT, z_loss, label_smoothing, readout
   )
   return (loss, penalty), (logits_BxTxV, targets_BxT, log_z_BxT)
 
 
-def _token_losses_bwd(z_loss, label_smoothing, residuals, gradients):
+def _token_losses_bwd(z_loss, label_smoothing, readout, residuals, gradients):
   logits_BxTxV, targets_BxT, log_z_BxT = residuals
   gradient_BxT, _ = gradients
-  slope_BxTxV = _slope(
-      logits_BxTxV, targets_BxT, log_z_BxT, z_loss, label_smoothing
+  slope_BxTxV = readout.share(
+      _slope(
+          logits_BxTxV, targets_BxT, log_z_BxT, z_loss, label_smoothing, readout
+      )
   )
   return gradient_BxT[..., None] * slope_BxTxV, None
 
 
-def _slope(logits_BxTxV, targets_BxT, log_z_BxT, z_loss, label_smoothing):
+def _slope(
+    logits_BxTxV, targets_BxT, log_z_BxT, z_loss, label_smoothing, readout
+):
   """Returns the derivative of each token's loss by its logits."""
   vocab_size = logits_BxTxV.shape[-1]
   softmax_BxTxV = jnp.exp(logits_BxTxV - log_z_BxT[..., None])
-  on, off = _smoothed(label_smoothing, vocab_size)
+  on, off = _smoothed(label_smoothing, readout.count(vocab_size))
   wanted_BxTxV = jnp.where(_is_target(targets_BxT, vocab_size), on, off)
   scale_BxT = 1 + 2 * z_loss * log_z_BxT
   return scale_BxT[..., None] * softmax_BxTxV - wanted_BxTxV
@@ -117,11 +126,12 @@ def loss_sums(
     *,
     z_loss: float,
     label_smoothing: float,
+    readout: readout_lib.Readout = readout_lib.ALL_IDS,
 ) -> LossSums:
   """Returns the sums of a batch; see `token_losses` for the formula."""
   weights_BxT = weights_BxT.astype(jnp.float32)
   loss_BxT, penalty_BxT = token_losses(
-      logits_BxTxV, targets_BxT, z_loss, label_smoothing
+      logits_BxTxV, targets_BxT, z_loss, label_smoothing, readout
   )
   return _added(loss_BxT, penalty_BxT, logits_BxTxV, targets_BxT, weights_BxT)
 
@@ -147,6 +157,7 @@ def head_loss_sums(
     z_loss: float,
     label_smoothing: float,
     chunks: int = 1,
+    readout: readout_lib.Readout = readout_lib.ALL_IDS,
 ) -> LossSums:
   """Returns `loss_sums` of the logits that a kernel makes, with less memory.
 
@@ -168,6 +179,7 @@ def head_loss_sums(
     label_smoothing: See `token_losses`.
     chunks: In how many parts the T places are taken; where they do not divide
       evenly, in the next larger number of parts that do.
+    readout: How products with the kernel become logits.
   """
   length = targets_BxT.shape[1]
   parts = next(
@@ -177,6 +189,7 @@ def head_loss_sums(
       z_loss,
       label_smoothing,
       parts,
+      readout,
       x_BxTxE.astype(jnp.float32),
       kernel_ExV,
       targets_BxT,
@@ -184,11 +197,12 @@ def head_loss_sums(
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
 def _head_sums(
     z_loss,
     label_smoothing,
     parts,
+    readout,
     x_BxTxE,
     kernel_ExV,
     targets_BxT,
@@ -197,11 +211,12 @@ def _head_sums(
   def read(_, part):
     x_BxTxE, targets_BxT, weights_BxT = part
     return None, loss_sums(
-        _head(x_BxTxE, kernel_ExV),
+        readout.logits(_head(x_BxTxE, kernel_ExV)),
         targets_BxT,
         weights_BxT,
         z_loss=z_loss,
         label_smoothing=label_smoothing,
+        readout=readout,
     )
 
   _, sums = _in_parts(read, None, parts, (x_BxTxE, targets_BxT, weights_BxT))
@@ -212,6 +227,7 @@ def _head_sums_fwd(
     z_loss,
     label_smoothing,
     parts,
+    readout,
     x_BxTxE,
     kernel_ExV,
     targets_BxT,
@@ -219,14 +235,15 @@ def _head_sums_fwd(
 ):
   def read(kernel_gradient_ExV, part):
     x_BxTxE, targets_BxT, weights_BxT = part
-    logits_BxTxV = _head(x_BxTxE, kernel_ExV)
+    logits_BxTxV = readout.logits(_head(x_BxTxE, kernel_ExV))
     loss, penalty, log_z_BxT = _forward(
-        logits_BxTxV, targets_BxT, z_loss, label_smoothing
+        logits_BxTxV, targets_BxT, z_loss, label_smoothing, readout
     )
     sums = _added(loss, penalty, logits_BxTxV, targets_BxT, weights_BxT)
     gradient_BxTxV = weights_BxT[..., None] * _slope(
-        logits_BxTxV, targets_BxT, log_z_BxT, z_loss, label_smoothing
+        logits_BxTxV, targets_BxT, log_z_BxT, z_loss, label_smoothing, readout
     )
+    gradient_BxTxV *= readout.slope(logits_BxTxV)
     # The activations stand first: see `layers.einsum`.
     here_ExV = jnp.einsum('bte,btv->ev', x_BxTxE, gradient_BxTxV)
     if kernel_gradient_ExV is not None:
@@ -244,8 +261,10 @@ def _head_sums_fwd(
   )
 
 
-def _head_sums_bwd(z_loss, label_smoothing, parts, residuals, gradients):
-  del z_loss, label_smoothing, parts
+def _head_sums_bwd(
+    z_loss, label_smoothing, parts, readout, residuals, gradients
+):
+  del z_loss, label_smoothing, parts, readout
   x_gradient_BxTxE, kernel_gradient_ExV = residuals
   return (
       gradients.loss * x_gradient_BxTxE,
@@ -298,6 +317,7 @@ def head_log_probabilities(
     kernel_ExV: jax.Array,
     targets_BxT: jax.Array,
     wanted_BxT: jax.Array,
+    readout: readout_lib.Readout = readout_lib.ALL_IDS,
 ) -> jax.Array:
   """Returns log probabilities [B, T], float32; 0 where they are not wanted.
 
@@ -310,6 +330,7 @@ def head_log_probabilities(
     kernel_ExV: float32.
     targets_BxT: int32.
     wanted_BxT: bool.
+    readout: How products with the kernel become logits.
   """
   batch, length, width = x_BxTxE.shape
   places = batch * length
@@ -329,7 +350,7 @@ def head_log_probabilities(
     here_C = jax.lax.dynamic_slice_in_dim(order_P, i * part, part)
     x_CxE = jnp.take(x_NxE, here_C, axis=0, mode='clip')
     x_CxE = partitioning.constrain(x_CxE, ('batch', 'hidden'))
-    logits_CxV = jnp.einsum('ce,ev->cv', x_CxE, kernel_ExV)
+    logits_CxV = readout.logits(jnp.einsum('ce,ev->cv', x_CxE, kernel_ExV))
     logits_CxV = partitioning.constrain(logits_CxV, ('batch', 'vocab'))
     targets_C = jnp.take(targets_N, here_C, mode='clip')
     return found_N.at[here_C].set(

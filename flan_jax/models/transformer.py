@@ -130,12 +130,13 @@ class Step(NamedTuple):
   Attributes:
     params: The layer's parameters.
     past: Its cache.
-    context: Its keys and values of what was read before.
+    context: Its keys and values of what was read before, and whatever else its
+      class wants.
   """
 
   params: Any
   past: attention.KeyValue
-  context: attention.KeyValue
+  context: Any
 
 
 class Block(nn.Module):
@@ -148,6 +149,10 @@ class Block(nn.Module):
     """Applies dropout along the length, while training."""
     rate = self.config.dropout_rate if self.train else 0.0
     return layers.dropout(self, x, rate)
+
+  def norm(self, name: str) -> nn.Module:
+    """Returns a norm of the residual stream."""
+    return norm(self.config, name)
 
   def add(self, x: jax.Array, y: jax.Array) -> jax.Array:
     """Returns the residual stream after a block's output, in x's dtype.
@@ -233,7 +238,7 @@ class Block(nn.Module):
       head: False returns what logits are made of, [B, T, E].
     """
     config = self.config
-    x_BxTxE = self.drop(norm(config, 'decoder_norm')(x_BxTxE))
+    x_BxTxE = self.drop(self.norm('decoder_norm')(x_BxTxE))
     if not head:
       return x_BxTxE
     if config.logits_via_embedding:
