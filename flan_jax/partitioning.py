@@ -37,11 +37,8 @@ RULES: dict[str, tuple[str, ...]] = {
     'vocab': ('tensor',),
     'embed': ('fsdp',),
     'relpos_buckets': (),
-<<<<<<< HEAD
     'lora_rank': (),
-=======
     'positions': (),
->>>>>>> b640aeb (Decoders have the options that GPT-2, Llama, Qwen and Gemma need)
     'layers': (),
     # Activations alone. 'hidden' is the residual stream's width, which stays
     # whole because 'fsdp' already shares the batch.
