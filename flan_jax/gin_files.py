@@ -159,6 +159,28 @@ def read(
   return script
 
 
+def plain(path: pathlib.Path) -> dict[str, Any]:
+  """Returns what a file binds, by name, macros followed; takes no includes.
+
+  It is for files of other programs, such as T5X's `config.gin`: nothing in them
+  is imported or registered. References to configurables stay `Reference`s.
+
+  Raises:
+    UserError: It does not parse.
+  """
+  found = {}
+  for statement in _statements(path.read_text(encoding='utf-8'), str(path)):
+    if isinstance(statement, gin.config_parser.BindingStatement):
+      found[show(_key(statement))] = statement.value
+
+  def follow(value: Any, seen: tuple[str, ...] = ()) -> Any:
+    if not isinstance(value, Macro) or value.name in seen:
+      return value
+    return follow(found.get(value.name, value), (*seen, value.name))
+
+  return {name: follow(value) for name, value in found.items()}
+
+
 def _macros(script: Script) -> set[str]:
   """Returns the names of the macros that are set or used."""
   names = {show(key) for key in script.bindings if key.macro}

@@ -1,0 +1,141 @@
+"""Reads checkpoints of T5X; see `foreign.Source`."""
+
+from collections.abc import Mapping
+import functools
+import hashlib
+import pathlib
+
+from flan_jax import errors
+from flan_jax import storage
+from flan_jax.checkpoints import foreign
+from flan_jax.checkpoints.t5x import arrays
+from flan_jax.checkpoints.t5x import folders
+from flan_jax.checkpoints.t5x import layers
+from flan_jax.checkpoints.t5x import sizes
+from flan_jax.models import config as model_config
+import numpy as np
+
+
+class Checkpoint:
+  """A checkpoint of T5X, of either form.
+
+  Attributes:
+    path: Its folder.
+    step: Its step.
+    config: The model that it is of.
+    assumed: What of that no file says, a line each.
+    vocabulary: The SentencePiece model that the run's config.gin names.
+    files: Nothing: T5X carries no vocabulary along.
+    layout: Where our parameters are among T5X's.
+  """
+
+  format = 't5x'
+
+  def __init__(self, path: pathlib.Path):
+    """Looks at what there is; reads no parameters.
+
+    Args:
+      path: The checkpoint, or a run whose newest is meant.
+
+    Raises:
+      UserError: There is none, it is not whole, or it is of no model that is
+        known.
+    """
+    found = folders.locate(path)
+    if found is None:
+      raise errors.UserError(f'{path}: holds no checkpoint of T5X')
+    self.path = found
+    self._arrays = folders.read(found)
+    head = f'{folders.TARGET}/'
+    self._params = {
+        name.removeprefix(head): array
+        for name, array in self._arrays.items()
+        if name.startswith(head)
+    }
+    try:
+      self.layout = layers.Layout(
+          {name: array.shape for name, array in self._params.items()}
+      )
+    except errors.UserError as error:
+      raise errors.UserError(f'{found}: has {error}') from error
+    known = sizes.read(found, self.layout)
+    self.config: model_config.ModelConfig = known.config
+    self.assumed = known.assumed
+    self.vocabulary = known.vocabulary
+    self.files: Mapping[str, pathlib.Path] = {}
+    self.step = self._step()
+
+  @functools.cached_property
+  def shapes(self) -> Mapping[str, tuple[foreign.Shape, np.dtype]]:
+    """See `foreign.Source`."""
+    return {
+        name: (self.layout.shape(name), self._params[theirs].dtype)
+        for name, (theirs, _) in self.layout.places.items()
+    }
+
+  @functools.cached_property
+  def slots(self) -> Mapping[str, arrays.Array]:
+    """What the optimizer keeps, by T5X's names, such as 'encoder/.../v_row'."""
+    head = f'{folders.SLOTS}/'
+    return {
+        name.removeprefix(head): array
+        for name, array in self._arrays.items()
+        if name.startswith(head)
+    }
+
+  def read(self, name: str, index: foreign.Index | None = None) -> np.ndarray:
+    """See `foreign.Source`."""
+    theirs, layer = self.layout.places[name]
+    array = self._params[theirs]
+    if layer is None:
+      return array.read(index)
+    return read_layer(array, self.layout.axis or 0, layer, index)
+
+  def origin(self, name: str) -> str:
+    """Returns T5X's name of a parameter."""
+    place = self.layout.places.get(name)
+    return f'{folders.TARGET}/{place[0] if place else name}'
+
+  def identity(self) -> str:
+    """Returns what tells this checkpoint from others, wherever it lies.
+
+    It is a hash of the names and shapes, the step, and one layer's scale.
+    """
+    found = hashlib.sha256(f'{self.step}'.encode())
+    for name, array in sorted(self._params.items()):
+      found.update(f'{name} {array.dtype} {array.shape}'.encode())
+    for name in self._params:
+      if name.endswith('_norm/scale'):
+        found.update(self._params[name].read().tobytes())
+    return found.hexdigest()[:16]
+
+  def _step(self) -> int:
+    kept = self._arrays.get(folders.STEP)
+    if kept is None or kept.shape not in ((), (1,)):
+      return folders.step(self.path)
+    return int(kept.read().reshape(()))
+
+
+def read_layer(
+    array: arrays.Array,
+    axis: int,
+    layer: int,
+    index: foreign.Index | None = None,
+) -> np.ndarray:
+  """Returns a layer of a stack, or a part of it.
+
+  Args:
+    array: The stack.
+    axis: Its axis of layers.
+    layer: Which one.
+    index: A slice for each other axis.
+  """
+  wanted = list(index or [slice(None)] * (len(array.shape) - 1))
+  wanted.insert(axis, slice(layer, layer + 1))
+  return np.ascontiguousarray(array.read(tuple(wanted)).squeeze(axis))
+
+
+def open_source(path: pathlib.Path) -> Checkpoint:
+  """Opens a checkpoint; see `Checkpoint`."""
+  with storage.reached('checkpoint', path):
+    return Checkpoint(path)
