@@ -69,8 +69,8 @@ class Checkpoint:
   def shapes(self) -> Mapping[str, tuple[foreign.Shape, np.dtype]]:
     """See `foreign.Source`."""
     return {
-        name: (self.layout.shape(name), self._params[theirs].dtype)
-        for name, (theirs, _) in self.layout.places.items()
+        name: (self.layout.shape(name), self._params[place.name].dtype)
+        for name, place in self.layout.places.items()
     }
 
   @functools.cached_property
@@ -85,16 +85,13 @@ class Checkpoint:
 
   def read(self, name: str, index: foreign.Index | None = None) -> np.ndarray:
     """See `foreign.Source`."""
-    theirs, layer = self.layout.places[name]
-    array = self._params[theirs]
-    if layer is None:
-      return array.read(index)
-    return read_layer(array, self.layout.axis or 0, layer, index)
+    array = self._params[self.layout.places[name].name]
+    return self.layout.read(array, name, index)
 
   def origin(self, name: str) -> str:
     """Returns T5X's name of a parameter."""
     place = self.layout.places.get(name)
-    return f'{folders.TARGET}/{place[0] if place else name}'
+    return f'{folders.TARGET}/{place.name if place else name}'
 
   def identity(self) -> str:
     """Returns what tells this checkpoint from others, wherever it lies.
@@ -114,25 +111,6 @@ class Checkpoint:
     if kept is None or kept.shape not in ((), (1,)):
       return folders.step(self.path)
     return int(kept.read().reshape(()))
-
-
-def read_layer(
-    array: arrays.Array,
-    axis: int,
-    layer: int,
-    index: foreign.Index | None = None,
-) -> np.ndarray:
-  """Returns a layer of a stack, or a part of it.
-
-  Args:
-    array: The stack.
-    axis: Its axis of layers.
-    layer: Which one.
-    index: A slice for each other axis.
-  """
-  wanted = list(index or [slice(None)] * (len(array.shape) - 1))
-  wanted.insert(axis, slice(layer, layer + 1))
-  return np.ascontiguousarray(array.read(tuple(wanted)).squeeze(axis))
 
 
 def open_source(path: pathlib.Path) -> Checkpoint:

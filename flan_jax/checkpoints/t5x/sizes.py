@@ -102,15 +102,14 @@ def _sizes(layout: layers.Layout) -> dict[str, Any]:
       _tables('decoder')[0],
   )
   heads, buckets = shape(table)
-  table_size = next(shape(n) for n in layers.EMBEDDINGS if n in names)
   joined = shape('decoder/layers_0/self_attention/query/kernel')[1]
   if joined % heads:
     raise ValueError(
         f'query/kernel has {joined} columns, which {heads} heads do not share'
     )
   fields: dict[str, Any] = {
-      'vocab_size': table_size[0],
-      'emb_dim': table_size[1],
+      'vocab_size': layout.embedding[0],
+      'emb_dim': layout.embedding[1],
       'num_heads': heads,
       'head_dim': joined // heads,
       'mlp_dim': shape('decoder/layers_0/mlp/wo/kernel')[0],
