@@ -56,7 +56,7 @@ class Array:
       return np.array(self.source if index is None else self.source[index])
     import tensorstore
 
-    with _one_line(self.source):
+    with one_line(self.source):
       opened = tensorstore.open(dict(self.source)).result()
       part = opened if index is None else opened[index]
       found = np.asarray(part.read().result())
@@ -83,7 +83,7 @@ def find(store: Mapping[str, Any], whole: pathlib.Path) -> dict[str, Array]:
   """
   import tensorstore
 
-  with _one_line(store):
+  with one_line(store):
     opened = tensorstore.KvStore.open(dict(store)).result()
     folders: dict[str, set[str]] = {}
     for key in opened.list().result():
@@ -95,10 +95,13 @@ def find(store: Mapping[str, Any], whole: pathlib.Path) -> dict[str, Array]:
         for kind in (_ZARR, _ZARR3)
         if kind in files
     }
-    described = {key: json.loads(f.result().value) for key, f in read.items()}
+    described = {
+        place: json.loads(future.result().value)
+        for place, future in read.items()
+    }
   found, broken = {}, []
-  for key, facts in described.items():
-    folder, _, kind = key.rpartition('/')
+  for place, facts in described.items():
+    folder, _, kind = place.rpartition('/')
     spec = {
         'driver': 'zarr' if kind == _ZARR else 'zarr3',
         'kvstore': {**store, 'path': f'{store.get("path", "")}{folder}/'},
@@ -155,7 +158,7 @@ def _dtype(facts: Mapping[str, Any]) -> np.dtype:
 
 
 @contextlib.contextmanager
-def _one_line(spec: Mapping[str, Any]):
+def one_line(spec: Mapping[str, Any]):
   """Makes one line of what tensorstore says of a file that is broken."""
   try:
     yield

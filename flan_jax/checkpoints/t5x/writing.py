@@ -1,0 +1,173 @@
+"""Writes checkpoints in T5X's own form, as its reader expects them.
+
+    DST/checkpoint_<step>/checkpoint           the index, written last
+                          target.<name>        the parameters
+                          state.param_states.<name>.v, .v_row, .v_col
+    DST/model.gin                              the model, for T5X's gin files
+
+Layers are written one by one, as the models of `t5x.examples.t5` have them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import math
+import pathlib
+from typing import Any
+
+from flan_jax import errors
+from flan_jax import storage
+from flan_jax.checkpoints import foreign
+from flan_jax.checkpoints.t5x import arrays
+from flan_jax.checkpoints.t5x import folders
+from flan_jax.checkpoints.t5x import index
+from flan_jax.checkpoints.t5x import slots as slots_lib
+from flan_jax.models import config as model_config
+import numpy as np
+
+MODEL_FILE = 'model.gin'
+
+_CHUNK_BYTES = 64 << 20  # As T5X has them: few files, many partitionings.
+_COMPRESSOR = {'id': 'gzip', 'level': 1}
+_KINDS = ('v', 'v_row', 'v_col', 'm')
+_UNUSED = np.zeros((1,), np.float32)
+# What T5X's networks compute with besides what its configuration says.
+_BUCKETS, _DISTANCE = 32, 128
+
+# Returns one of the moments by our name; see `slots.Slots`.
+Moments = Mapping[str, Callable[[], np.ndarray]]
+
+
+def write(
+    directory: pathlib.Path, source: foreign.Source, moments: Moments | None
+) -> pathlib.Path:
+  """Writes a checkpoint; returns its folder.
+
+  Of the parameters one at a time is in memory.
+
+  Args:
+    directory: Where it goes; the checkpoint gets a folder in it.
+    source: Whose parameters, step and model.
+    moments: Those of Adafactor by our names, one entry a layer; None writes
+      parameters alone.
+
+  Raises:
+    UserError: T5X has no such model, or the folder cannot be written.
+  """
+  check(source.config)
+  folder = directory / f'checkpoint_{source.step}'
+  storage.make_folder(folder)
+  leaves: dict[str, Any] = {
+      folders.STEP: np.asarray(source.step, np.int32),
+  }
+  with storage.reached('DST', directory):
+    for name in source.shapes:
+      leaf = f'{folders.TARGET}/{name}'
+      leaves[leaf] = _put(folder, leaf, source.read(name).astype(np.float32))
+      if moments is not None:
+        for kind in _KINDS:
+          leaf = f'{folders.SLOTS}/{name}/{kind}'
+          read = moments.get(f'{slots_lib.MOMENTS}/{kind}/{name}')
+          value = _UNUSED if read is None else np.asarray(read())
+          # T5X keeps what it does not shard in the index: means along an axis.
+          leaves[leaf] = (
+              _put(folder, leaf, value)
+              if kind == 'v' and value.shape != _UNUSED.shape
+              else value
+          )
+    storage.write(directory / MODEL_FILE, model_gin(source.config))
+    storage.write(folder / index.FILE, index.pack(leaves))
+  return folder
+
+
+def check(config: model_config.ModelConfig) -> None:
+  """Refuses models that T5X's examples cannot be.
+
+  Raises:
+    UserError: Which option of the configuration they do not have.
+  """
+  standard = {
+      'relative_attention_num_buckets': _BUCKETS,
+      'relative_attention_max_distance': _DISTANCE,
+  }
+  for name, value in standard.items():
+    found = getattr(config, name, value)
+    if found != value:
+      raise errors.UserError(
+          f"--to=t5x: {name} is {found!r}, and T5X's models have {value!r}"
+          ' alone'
+      )
+
+
+def model_gin(config: model_config.ModelConfig) -> str:
+  """Returns the model as T5X's gin files say it."""
+  names = [
+      'vocab_size',
+      'dtype',
+      'emb_dim',
+      'num_heads',
+      *(
+          ['num_layers']
+          if isinstance(config, model_config.DecoderConfig)
+          else ['num_encoder_layers', 'num_decoder_layers']
+      ),
+      'head_dim',
+      'mlp_dim',
+      'mlp_activations',
+      'logits_via_embedding',
+  ]
+  kind = 'TransformerConfig' if 'num_layers' in names else 'T5Config'
+  lines = [
+      "# The model, to be included after one of T5X's, such as",
+      '# t5x/examples/t5/t5_1_1/base.gin.',
+      '',
+      f'network.{kind}:',
+      *(f'  {name} = {getattr(config, name)!r}' for name in names),
+  ]
+  return '\n'.join(lines) + '\n'
+
+
+def _put(folder: pathlib.Path, name: str, value: np.ndarray) -> dict[str, Any]:
+  """Writes an array; returns what the index says of it."""
+  import tensorstore
+
+  place = name.replace('/', '.')
+  spec: dict[str, Any] = {
+      'driver': 'zarr',
+      'dtype': value.dtype.name,
+      'metadata': {
+          'chunks': chunks(value.shape, value.dtype.itemsize),
+          'compressor': _COMPRESSOR,
+          'shape': list(value.shape),
+      },
+  }
+  store = arrays.files(folder)
+  store['path'] += f'{place}/'
+  with arrays.one_line(store):
+    opened = tensorstore.open(
+        {**spec, 'kvstore': store}, create=True, delete_existing=True
+    ).result()
+    opened.write(value).result()
+  # The path is relative, so that a checkpoint may move.
+  kvstore: dict[str, Any] = {'driver': store['driver']}
+  if 'bucket' in store:
+    kvstore['bucket'] = 't5x-dummy-bucket'  # T5X puts in the one it finds.
+  return {**spec, 'kvstore': {**kvstore, 'path': f'{place}/'}}
+
+
+def chunks(shape: Iterable[int], itemsize: int) -> list[int]:
+  """Returns the shape of the parts that an array is written in.
+
+  All parts are equal, and none is of more than 64 MiB; the longest side is
+  divided first (T5X: `checkpoints._choose_chunk_shape`).
+  """
+  sizes = list(shape)
+  parts = [1] * len(sizes)
+  while (
+      math.prod(size // part for size, part in zip(sizes, parts, strict=True))
+      > _CHUNK_BYTES // itemsize
+  ):
+    longest = max(range(len(sizes)), key=lambda i: sizes[i] // parts[i])
+    size = sizes[longest]
+    parts[longest] = next(
+        part for part in range(parts[longest] + 1, size + 1) if size % part == 0
+    )
+  return [size // part for size, part in zip(sizes, parts, strict=True)]
