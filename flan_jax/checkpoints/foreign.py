@@ -43,6 +43,7 @@ class Source(Protocol):
       no vocabulary.
     step: The step that it was saved at, where the format knows one; else 0.
     files: What else is to be carried along, by name: a tokenizer's files.
+    assumed: Fields of the configuration that the checkpoint does not say.
   """
 
   @property
@@ -71,6 +72,10 @@ class Source(Protocol):
 
   @property
   def files(self) -> Mapping[str, pathlib.Path]:
+    ...
+
+  @property
+  def assumed(self) -> tuple[str, ...]:
     ...
 
   def read(self, name: str, index: Index | None = None) -> np.ndarray:
@@ -173,6 +178,7 @@ def check_config(source: Source, config: model_config.ModelConfig) -> None:
       f' {getattr(config, field.name)!r} in MODEL'
       for field in dataclasses.fields(config)
       if field.name not in _FREE
+      and field.name not in source.assumed
       and getattr(there, field.name) != getattr(config, field.name)
   ]
   if differing:

@@ -15,6 +15,8 @@ from flan_jax import storage
 from flan_jax.checkpoints import foreign
 from flan_jax.checkpoints.huggingface import reading as huggingface
 from flan_jax.checkpoints.huggingface import safetensors
+from flan_jax.checkpoints.t5x import folders as t5x_folders
+from flan_jax.checkpoints.t5x import reading as t5x
 
 NATIVE = 'native'
 T5X = 't5x'
@@ -39,6 +41,8 @@ def _find(given: pathlib.Path) -> str:
   if (given / huggingface.CONFIG).is_file():
     _check_huggingface(given)
     return HUGGINGFACE
+  if t5x_folders.locate(given) is not None:
+    return T5X
   return NATIVE
 
 
@@ -69,4 +73,6 @@ def open_source(path: str | os.PathLike[str]) -> foreign.Source:
   found = find(place)
   if found == HUGGINGFACE:
     return huggingface.Checkpoint(place)
+  if found == T5X:
+    return t5x.open_source(place)
   raise errors.UserError(f'{path}: is a run of our own')

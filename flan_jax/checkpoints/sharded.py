@@ -8,7 +8,7 @@ devices' share, and what has gone to them.
 
 from collections.abc import Mapping
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 from flan_jax.checkpoints import foreign
 from flan_jax.models import interface
@@ -38,7 +38,7 @@ def load(
   foreign.check_config(source, model.config)
   source = complete(source, model, allow_missing)
   flat = {
-      name: _array(source, name, leaf)
+      name: array(source, name, leaf)
       for name, leaf in naming.flatten(like).items()
   }
   return naming.unflatten(flat)
@@ -101,10 +101,21 @@ class _Filled:
     return np.asarray(draw(jax.random.key(0)))
 
 
-def _array(
-    source: foreign.Source, name: str, leaf: jax.ShapeDtypeStruct
-) -> jax.Array:
-  """Returns one parameter of `like`, which may be of all layers."""
+class Readable(Protocol):
+  """What arrays are read from: a source, or what an optimizer keeps."""
+
+  def read(self, name: str, index: foreign.Index | None = None) -> np.ndarray:
+    """Reads an array, or a part of it, by its name of one layer."""
+
+
+def array(source: Readable, name: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+  """Returns one array, which may be of all layers, over its devices.
+
+  Args:
+    source: What has it.
+    name: Its name, of all layers.
+    leaf: Its shape, dtype and sharding.
+  """
   if naming.is_stacked(name):
     names = naming.layer_names(name, leaf.shape[0])
   else:

@@ -47,6 +47,7 @@ class Checkpoint:
 
   format = 'huggingface'
   step = 0
+  assumed: tuple[str, ...] = ()
 
   def __init__(self, path: pathlib.Path):
     """Reads config.json and the headers.

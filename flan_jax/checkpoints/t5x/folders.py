@@ -23,6 +23,8 @@ STATE = 'state'
 STEP = 'state/step'
 SLOTS = 'state/param_states'
 CONFIG = 'config.gin'
+# What `writing` says of the model, beside a checkpoint.
+MODEL = 'model.gin'
 
 _DATABASE = 'manifest.ocdbt'
 _METADATA = '_METADATA'

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import functools
 import hashlib
+import logging
 import pathlib
 
 from flan_jax import errors
@@ -23,7 +24,7 @@ class Checkpoint:
     path: Its folder.
     step: Its step.
     config: The model that it is of.
-    assumed: What of that no file says, a line each.
+    assumed: The fields of it that no file says.
     vocabulary: The SentencePiece model that the run's config.gin names.
     files: Nothing: T5X carries no vocabulary along.
     layout: Where our parameters are among T5X's.
@@ -114,6 +115,25 @@ class Checkpoint:
 
 
 def open_source(path: pathlib.Path) -> Checkpoint:
-  """Opens a checkpoint; see `Checkpoint`."""
+  """Opens a checkpoint, and says once what is taken for granted of it.
+
+  Raises:
+    UserError: See `Checkpoint`.
+  """
   with storage.reached('checkpoint', path):
-    return Checkpoint(path)
+    found = Checkpoint(path)
+  if 'mlp_activations' in found.assumed:
+    _say(str(found.path), found.config.mlp_activations)
+  return found
+
+
+@functools.cache  # Once, however often it is opened.
+def _say(path: str, activations: tuple[str, ...]) -> None:
+  logging.getLogger(__name__).warning(
+      '%s: has no %s beside it: taken for a T5 %s (mlp_activations %s),'
+      ' computed in float32 where nothing else is said',
+      path,
+      folders.CONFIG,
+      '1.1' if len(activations) > 1 else '1.0',
+      activations,
+  )

@@ -29,7 +29,7 @@ class Sizes:
 
   Attributes:
     config: The model.
-    assumed: What neither shapes nor config.gin say, a line each.
+    assumed: The fields of it that neither shapes nor config.gin say.
     vocabulary: The SentencePiece model that config.gin names, if it does.
   """
 
@@ -56,34 +56,25 @@ def read(folder: pathlib.Path, layout: layers.Layout) -> Sizes:
         f' there are {layers.listed(layout.places)})'
     ) from error
   said = _said(folder)
-  assumed = []
+  # T5X writes this number into its networks, and nowhere else.
+  assumed = ['relative_attention_max_distance']
   gated = 'mlp_activations' not in fields
-  activations = said.get('mlp_activations')
-  count = 2 if gated else 1
-  if activations is not None and len(activations) == count:
-    fields['mlp_activations'] = tuple(map(_activation, activations))
+  activations = tuple(map(_activation, said.get('mlp_activations', ())))
+  if len(activations) == (2 if gated else 1):
+    fields['mlp_activations'] = activations
   else:
-    if gated:
-      fields['mlp_activations'] = ('gelu', 'linear')
-    assumed.append(
-        f'mlp_activations {fields["mlp_activations"]!r}, as in T5'
-        f' {"1.1" if gated else "1.0"}'
-    )
+    fields.setdefault('mlp_activations', ('gelu', 'linear'))
+    assumed.append('mlp_activations')
   if said.get('dtype') in ('float32', 'bfloat16'):
     fields['dtype'] = said['dtype']
   else:
-    assumed.append("dtype 'float32'")
+    assumed.append('dtype')
   family = (
       model_config.EncoderDecoderConfig
       if 'num_encoder_layers' in fields
       else model_config.DecoderConfig
   )
-  where = '' if said else f' ({folders.CONFIG} of the run would say)'
-  return Sizes(
-      family(**fields),
-      tuple(f'{line}{where}' for line in assumed),
-      said.get('vocabulary'),
-  )
+  return Sizes(family(**fields), tuple(assumed), said.get('vocabulary'))
 
 
 def _sizes(layout: layers.Layout) -> dict[str, Any]:
@@ -135,14 +126,18 @@ def _tables(side: str) -> tuple[str, str]:
 
 
 def _said(folder: pathlib.Path) -> Mapping[str, Any]:
-  """Returns what config.gin says of the network and the vocabulary."""
-  for place in (folder / folders.CONFIG, folder.parent / folders.CONFIG):
-    if place.is_file():
-      break
-  else:
+  """Returns what a file beside says of the network and the vocabulary."""
+  names = (folders.CONFIG, folders.MODEL)
+  known = [
+      place / name
+      for place in (folder, folder.parent)
+      for name in names
+      if (place / name).is_file()
+  ]
+  if not known:
     return {}
   found = {}
-  for key, value in gin_files.plain(place).items():
+  for key, value in gin_files.plain(known[0]).items():
     *_, configurable, argument = ('', *key.rpartition('/')[2].split('.'))
     if _NETWORK.fullmatch(configurable):
       found[argument] = value

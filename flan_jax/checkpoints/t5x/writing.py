@@ -23,8 +23,6 @@ from flan_jax.checkpoints.t5x import slots as slots_lib
 from flan_jax.models import config as model_config
 import numpy as np
 
-MODEL_FILE = 'model.gin'
-
 _CHUNK_BYTES = 64 << 20  # As T5X has them: few files, many partitionings.
 _COMPRESSOR = {'id': 'gzip', 'level': 1}
 _KINDS = ('v', 'v_row', 'v_col', 'm')
@@ -73,7 +71,7 @@ def write(
               if kind == 'v' and value.shape != _UNUSED.shape
               else value
           )
-    storage.write(directory / MODEL_FILE, model_gin(source.config))
+    storage.write(directory / folders.MODEL, model_gin(source.config))
     storage.write(folder / index.FILE, index.pack(leaves))
   return folder
 
