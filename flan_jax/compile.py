@@ -98,7 +98,7 @@ def compile_step(
   from flan_jax.training import trainer as trainer_lib
 
   mesh = partitioning.make_mesh(settings.mesh, compiler.devices(slice_))
-  model = interface.create(settings.model)
+  model = interface.create(settings.training_model)
   trainer = trainer_lib.Trainer(settings, model, mesh, members=members)
   lowered = trainer.lowered_step()
   _say(
@@ -121,7 +121,9 @@ def compile_step(
       parameters=interface.count_parameters(model),
       rows=settings.batch_size,
       lengths=dict(lengths),
-      model_flops=flops.training(settings.model, lengths).total(tokens),
+      model_flops=flops.training(settings.model, lengths)
+      .less(trainer.split.share)
+      .total(tokens),
       compile_seconds=built.seconds,
       effort=effort,
       memory=_memory(built.compiled),

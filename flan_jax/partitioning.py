@@ -348,6 +348,28 @@ def shardings(
   return jax.tree.map(one, *trees, is_leaf=is_names)
 
 
+def placed(abstract: Any, logical_axes: Any, mesh: 'jax.sharding.Mesh') -> Any:
+  """Returns a tree of `jax.ShapeDtypeStruct` with shardings.
+
+  Args:
+    abstract: The tree without.
+    logical_axes: The same tree of tuples of logical names.
+    mesh: The mesh.
+
+  Raises:
+    ValueError, UserError: As `shardings`.
+  """
+  import jax
+
+  return jax.tree.map(
+      lambda leaf, sharding: jax.ShapeDtypeStruct(
+          leaf.shape, leaf.dtype, sharding=sharding
+      ),
+      abstract,
+      shardings(mesh, logical_axes, abstract),
+  )
+
+
 def is_names(leaf: Any) -> bool:
   """Whether `leaf` is a tuple of logical names (and not a branch of a tree)."""
   return type(leaf) is tuple and all(

@@ -10,6 +10,7 @@ from flan_jax import hosts as hosts_lib
 from flan_jax import library_log
 from flan_jax import storage
 from flan_jax import training_data
+from flan_jax.checkpoints import bases
 from flan_jax.checkpoints import runs
 from flan_jax.checkpoints import starts
 from flan_jax.training import settings as settings_lib
@@ -28,6 +29,8 @@ class RunFolder:
 
   Attributes:
     path: The folder, of this machine or of a bucket.
+    adapter: What checkpoints need beside themselves, once `find_base` knows;
+      None where they hold all.
   """
 
   def __init__(
@@ -47,6 +50,41 @@ class RunFolder:
     self._settings = settings
     self._text = text
     self._data = data
+    self.adapter: bases.Adapter | None = None
+
+  @property
+  def base_path(self) -> str | None:
+    """The checkpoint that what is not trained comes from."""
+    return None if self.adapter is None else self.adapter.base.path
+
+  def find_base(self, *, begun: bool) -> None:
+    """Finds what checkpoints of a part of the model need beside themselves.
+
+    A run that has begun goes on with the checkpoint that it began with, even
+    where its path, that of another run, means a later one by now.
+
+    Args:
+      begun: Whether there are checkpoints.
+
+    Raises:
+      UserError: The checkpoint is not there, or is not what it was.
+    """
+    settings = self._settings
+    if not settings.trains_part:
+      return
+    given = settings.initial_checkpoint_path
+    assert given is not None  # The settings have seen to that.
+    before = bases.Adapter.read(self.path) if begun else None
+    if before is None:
+      base = bases.Base.of(given)
+    else:
+      base = before.base
+      base.check(self.path)
+    self.adapter = bases.Adapter(
+        lora=settings.lora,
+        trained=None if settings.trained is None else tuple(settings.trained),
+        base=base,
+    )
 
   def check_same_run(
       self, *, other_settings: bool, other_optimizer: bool
@@ -114,6 +152,7 @@ class RunFolder:
             'parameters': interface.count_parameters(trainer.model),
             'flan_jax': flan_jax.__version__,
             'settings': self._data.facts(),
+            **({} if self.adapter is None else self.adapter.facts()),
         },
     )
     storage.write(self.path / _PARAMETERS_FILE, trainer.parameter_table())
@@ -134,6 +173,7 @@ class RunFolder:
       started: float,
       first: bool,
       staging: storage.Staging,
+      trained: float = 1.0,
   ) -> 'metrics_lib.Writer':
     """Opens the places that the run's numbers go to.
 
@@ -143,6 +183,7 @@ class RunFolder:
       started: When the program started, by `time.perf_counter`.
       first: Whether this host is the one that writes.
       staging: Where files grow.
+      trained: The share of the model's parameters that is trained.
     """
     from flan_jax.data import packing
     from flan_jax.models import flops
@@ -167,7 +208,7 @@ class RunFolder:
         active=first,
         members=periods.Members.of(self._data.mixture),
         utilization=utilization.Utilization(
-            flops=flops.training(settings.model, lengths),
+            flops=flops.training(settings.model, lengths).less(trained),
             rows=settings.batch_size,
             lengths=packing.FORMS[settings.model.row_format].positions(lengths),
             devices=mesh.local_devices,

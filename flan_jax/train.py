@@ -104,6 +104,7 @@ def load(
   """
   configurables: tuple[Callable[..., Any], ...] = (
       *model_config.FAMILIES,
+      model_config.Lora,
       *optimizers.ALL,
       optimizers.ParameterGroup,
       partitioning.MeshConfig,
@@ -166,7 +167,7 @@ class _Run:
 
     from flan_jax.models import interface
 
-    print(f'\n{self._summary(interface.create(self._settings.model))}')
+    print(f'\n{self._summary(interface.create(self._settings.training_model))}')
 
   def train(
       self,
@@ -207,9 +208,10 @@ class _Run:
       with partitioning.use(mesh):
         return trainer_lib.Trainer(
             self._settings,
-            interface.create(self._settings.model),
+            interface.create(self._settings.training_model),
             mesh,
             members=len(self._data.mixture.members),
+            base=self._folder.base_path,
         )
 
     trainer = session.together(make)
@@ -246,6 +248,7 @@ class _Run:
         return steps[-1], True
     elif self._settings.initial_checkpoint_path:
       places.locate(self._settings.initial_checkpoint_path)
+    self._folder.find_base(begun=bool(steps))
     runs.check_writable(self._directory)
     self._data.prepare()
     return (steps[-1] if steps else None), False
@@ -305,7 +308,12 @@ class _Run:
         stack.callback(batches.close)
         train_step = compiling.result()
       writer = self._folder.writer(
-          trainer.mesh, step, started, session.first, staging
+          trainer.mesh,
+          step,
+          started,
+          session.first,
+          staging,
+          trainer.split.share,
       )
       stack.callback(writer.close)
       step = loop.train(
@@ -315,7 +323,7 @@ class _Run:
               checkpoint_period=settings.checkpoint_period,
           ),
           state,
-          train_step,
+          trainer.with_frozen(train_step),
           batches,
           self._evaluator(trainer),
           checkpointer,

@@ -23,6 +23,8 @@ from flan_jax import hosts
 from flan_jax import partitioning
 from flan_jax import storage
 from flan_jax import vocabularies
+from flan_jax.checkpoints import adapted
+from flan_jax.checkpoints import bases
 from flan_jax.checkpoints import failures
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import layout
@@ -391,6 +393,9 @@ def load_params(
     model: interface.Model,
     mesh: jax.sharding.Mesh,
     use_ema: bool = False,
+    *,
+    like: Any = None,
+    known: adapted.Bases | None = None,
 ) -> Any:
   """Loads a checkpoint's parameters into `model`'s tree, sharded over `mesh`.
 
@@ -400,13 +405,28 @@ def load_params(
     mesh: Where they go.
     use_ema: Whether to take the average of those that have one; those that
       were frozen have none, and need none.
+    like: The parameters' shapes, dtypes and shardings; by default as
+      `abstract_params` says.
+    known: Where a base is kept from one run of adapters to the next.
 
   Raises:
-    UserError: As `load_model`.
+    UserError: As `load_model`; or a base of adapters is not what it was.
   """
   place = places.locate(path)
   folder = place.folder
-  like = abstract_params(model, mesh)
+  adapter = bases.Adapter.of_run(place.run, place.directory)
+  if adapter is not None:
+    at, known = adapter.base, known or adapted.Bases()
+    params = adapted.load(
+        folder,
+        adapter,
+        model,
+        mesh,
+        use_ema,
+        lambda: known.params(at, lambda at: load_params(at, model, mesh)),
+    )
+    return params if like is None else _as(params, like)
+  like = like or abstract_params(model, mesh)
   if not place.native:
     if use_ema:
       raise errors.UserError(f'{folder}: keeps no average of the parameters')
@@ -414,24 +434,7 @@ def load_params(
   reading.check(folder / _PARAMS, like)
   if not use_ema:
     return reading.restore(folder / _PARAMS, like)
-  saved = reading.names(folder / _OPTIMIZER)
-  wanted = layout.flatten(like)
-  averaged = {
-      f'{layout.AVERAGE}/{name}': leaf
-      for name, leaf in wanted.items()
-      if f'{layout.AVERAGE}/{name}' in saved
-  }
-  if not averaged:
-    raise errors.UserError(
-        f'{folder}: keeps no average of the parameters: it was trained without'
-        ' EMA_DECAY'
-    )
-  flat = reading.restore_named(folder / _OPTIMIZER, averaged)
-  flat = {name.split('/', 1)[1]: array for name, array in flat.items()}
-  rest = {name: leaf for name, leaf in wanted.items() if name not in flat}
-  if rest:
-    flat |= reading.restore_named(folder / _PARAMS, rest)
-  return reading.stacked(flat, like)
+  return adapted.averaged(folder, like)
 
 
 def abstract_params(model: interface.Model, mesh: jax.sharding.Mesh) -> Any:
@@ -440,14 +443,19 @@ def abstract_params(model: interface.Model, mesh: jax.sharding.Mesh) -> Any:
   Raises:
     UserError: A size does not divide over the mesh.
   """
-  abstract = model.abstract_params()
-  return jax.tree.map(
-      lambda leaf, sharding: jax.ShapeDtypeStruct(
-          leaf.shape, leaf.dtype, sharding=sharding
-      ),
-      abstract,
-      partitioning.shardings(mesh, model.logical_axes(), abstract),
+  return partitioning.placed(
+      model.abstract_params(), model.logical_axes(), mesh
   )
+
+
+def _as(params: Any, like: Any) -> Any:
+  """Returns arrays in the dtypes and shardings of `like`."""
+  return jax.jit(
+      lambda tree: jax.tree.map(
+          lambda array, leaf: array.astype(leaf.dtype), tree, like
+      ),
+      out_shardings=jax.tree.map(lambda leaf: leaf.sharding, like),
+  )(params)
 
 
 def _numbers(directory: pathlib.Path) -> dict[int, Mapping[str, float]]:

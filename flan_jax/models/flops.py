@@ -44,6 +44,16 @@ class TokenFlops:
     """Returns the FLOPs of so many tokens: {'encoder': ..., 'decoder': ...}."""
     return sum(getattr(self, side) * count for side, count in tokens.items())
 
+  def less(self, trained: float) -> 'TokenFlops':
+    """Returns the FLOPs where only some parameters have a gradient.
+
+    A third of all is the gradients of kernels, so it shrinks with the share of
+    parameters that are trained. (Attention has no kernel, and is counted as if
+    it had.)
+    """
+    factor = (2 + trained) / 3
+    return TokenFlops(self.encoder * factor, self.decoder * factor)
+
 
 def training(
     config: config_lib.ModelConfig, lengths: Mapping[str, int]

@@ -73,7 +73,7 @@ def unstack(params: Mapping[str, Any]) -> dict[str, Any]:
       flat[name] = leaf
       continue
     for layer, layer_name in enumerate(layer_names(name, leaf.shape[0])):
-      flat[layer_name] = _layer_of(leaf, layer)
+      flat[layer_name] = layer_of(leaf, layer)
   return flat
 
 
@@ -113,7 +113,8 @@ def stack(flat: Mapping[str, Any], abstract: Mapping[str, Any]) -> Any:
   return unflatten(stacked)
 
 
-def _layer_of(leaf: Any, layer: int) -> Any:
+def layer_of(leaf: Any, layer: int) -> Any:
+  """Returns one layer of a stack: an array, or a ShapeDtypeStruct."""
   if not isinstance(leaf, jax.ShapeDtypeStruct):
     return leaf[layer]
   return jax.ShapeDtypeStruct(

@@ -22,7 +22,7 @@ class Sizes:
   Attributes:
     parameters: The model's.
     optimizer: Its state's.
-    gradients: As many as the parameters', in float32.
+    gradients: As many as those of the parameters that are trained, in float32.
     temporaries: What the step needs beside: above all the activations that the
       backward pass reads. None where the compiler did not get that far.
   """
@@ -33,23 +33,26 @@ class Sizes:
   temporaries: int | None
 
 
-def sizes(like: state_lib.TrainState, compiled: Any | None) -> Sizes:
+def sizes(
+    like: state_lib.TrainState, compiled: Any | None, frozen: Any = None
+) -> Sizes:
   """Returns what a step needs.
 
   Args:
     like: Shapes, dtypes and shardings of the state.
     compiled: The compiled step, if there is one.
+    frozen: The same of the parameters that are not trained.
   """
-  parameters = _bytes(like.params)
+  gradients = _bytes(like.params)
   analysis = compiled.memory_analysis() if compiled is not None else None
   temporaries = None
   if analysis is not None:
     # Gradients are temporaries, too.
-    temporaries = max(analysis.temp_size_in_bytes - parameters, 0)
+    temporaries = max(analysis.temp_size_in_bytes - gradients, 0)
   return Sizes(
-      parameters=parameters,
+      parameters=gradients + _bytes(frozen),
       optimizer=_bytes(like.optimizer),
-      gradients=parameters,
+      gradients=gradients,
       temporaries=temporaries,
   )
 

@@ -5,16 +5,18 @@ from typing import Any
 
 from flan_jax import partitioning
 from flan_jax.models import naming
+import jax
 
 _HEAD = ('parameter', 'shape', 'axes', 'partition', 'count', 'a device')
 
 
-def render(params: Any, logical_axes: Any) -> str:
+def render(params: Any, logical_axes: Any, trained: Any = None) -> str:
   """Returns a line for each parameter, and their sums by part of the model.
 
   Args:
     params: The tree of `jax.ShapeDtypeStruct`, with shardings.
     logical_axes: The same tree of tuples of logical names.
+    trained: What of it is trained, where that is not all.
 
   Returns:
     Lines with name, shape, logical axes, the mesh axes that share each array
@@ -44,6 +46,13 @@ def render(params: Any, logical_axes: Any) -> str:
   for group, count in sums.items():
     rows.append((f'all of {group}', '', '', '', f'{count:,}', ''))
   rows.append(('all', '', '', '', f'{whole:,}', f'{held:,}'))
+  if trained is not None:
+    some = jax.tree.leaves(trained)
+    count = sum(math.prod(leaf.shape) for leaf in some)
+    part = sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in some
+    )
+    rows.append(('trained', '', '', '', f'{count:,}', f'{part:,}'))
   return _aligned([_HEAD, *rows])
 
 

@@ -1,6 +1,6 @@
 """The settings of a training run. Importable without JAX, for gin."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -85,6 +85,13 @@ class Train:
     best_mode: Whether the best has the 'min' or the 'max' of it.
     log_period: Steps between lines on the terminal and in TensorBoard.
     initial_checkpoint_path: A run or checkpoint whose parameters to start from.
+    lora: Adapters, which are trained in the place of the model's parameters.
+      Checkpoints hold them alone, and need the initial checkpoint to be a
+      model.
+    trained: Regular expressions: the parameters to train, the others staying
+      as the initial checkpoint has them. Each matches the whole of T5X's name,
+      such as 'decoder/.*'. With `lora`, these are trained beside adapters. None
+      is all of them or, with `lora`, none.
     wandb_project: The project of Weights & Biases that gets what TensorBoard
       gets; None for none.
   """
@@ -120,6 +127,8 @@ class Train:
   best_mode: str = 'min'
   log_period: int = 100
   initial_checkpoint_path: str | None = None
+  lora: model_config.Lora | None = None
+  trained: Sequence[str] | None = None
   wandb_project: str | None = None
 
   def __post_init__(self):
@@ -167,6 +176,7 @@ class Train:
     self._check_normalizer()
     self._check_optimizer()
     self._check_best()
+    self._check_trained()
     if self.batch_size % self.num_microbatches:
       raise errors.UserError(
           f'NUM_MICROBATCHES: {self.num_microbatches} equal parts cannot be'
@@ -211,6 +221,39 @@ class Train:
             ' CHECKPOINT_PERIOD meet, and one of them is 0'
         )
 
+  def _check_trained(self) -> None:
+    if self.model.lora is not None:
+      raise errors.UserError(
+          f'{type(self.model).__name__}.lora: is not to be set; adapters are'
+          ' LORA = @Lora()'
+      )
+    if self.lora is not None:
+      configuration.instance('LORA', self.lora, model_config.Lora)
+    if self.trained is not None:
+      if isinstance(self.trained, str) or not self.trained:
+        raise errors.UserError(
+            "TRAINED: must be regular expressions such as ['decoder/.*'], or"
+            f' None, not {self.trained!r}'
+        )
+      for pattern in self.trained:
+        optimizers.check_pattern('TRAINED', pattern)
+    if self.trains_part and self.initial_checkpoint_path is None:
+      raise errors.UserError(
+          'INITIAL_CHECKPOINT_PATH: is needed with'
+          f' {"TRAINED" if self.lora is None else "LORA"}: what is not trained'
+          ' has to come from somewhere'
+      )
+
+  @property
+  def trains_part(self) -> bool:
+    """Whether checkpoints hold less than the model."""
+    return self.lora is not None or self.trained is not None
+
+  @property
+  def training_model(self) -> model_config.ModelConfig:
+    """The model as it is trained: with its adapters."""
+    return dataclasses.replace(self.model, lora=self.lora)
+
   def retention(self) -> retention_lib.Retention:
     """Returns which checkpoints stay."""
     return retention_lib.Retention(
@@ -226,8 +269,15 @@ class Train:
 
     Parts are named 'MODEL.emb_dim' and so on; values are fit for JSON.
     """
-    return {
+    found = {
         name: value
         for name, value in configuration.by_name(self).items()
-        if name.partition('.')[0] not in _FREE
+        if name.partition('.')[0] not in _FREE and name != 'MODEL.lora'
     }
+    # Runs of earlier versions, which had no such settings, go on.
+    if self.lora is None:
+      del found['LORA']
+    del found['TRAINED']
+    if self.trained is not None:
+      found['TRAINED'] = list(self.trained)
+    return found

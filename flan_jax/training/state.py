@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from flan_jax import partitioning
+from flan_jax.models import adapters
 from flan_jax.models import interface
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,8 @@ class TrainState(NamedTuple):
 
   Attributes:
     step: int32 scalar, the number of steps done.
-    params: The model's parameters, float32.
+    params: The parameters that are trained, float32: the model's, unless
+      others stay as they were (`adapters.Split`).
     optimizer: The optimizer's state.
   """
 
@@ -30,6 +32,7 @@ def abstract(
     optimizer: optax.GradientTransformation,
     optimizer_axes: Any,
     mesh: jax.sharding.Mesh,
+    split: adapters.Split | None = None,
 ) -> TrainState:
   """Returns shapes, dtypes and shardings (`jax.ShapeDtypeStruct`).
 
@@ -39,11 +42,13 @@ def abstract(
     optimizer_axes: The tree of the optimizer's state, with a tuple of logical
       axis names for each array.
     mesh: Where the state is to lie.
+    split: What is trained; by default all of the model.
 
   Raises:
     UserError: A size does not divide over the mesh.
   """
-  params = model.abstract_params()
+  split = split or adapters.Split(model)
+  params = split.trained
   trees: Any = TrainState(
       step=jax.ShapeDtypeStruct((), jnp.int32),  # type: ignore[arg-type]
       params=params,
@@ -51,16 +56,10 @@ def abstract(
   )
   axes: Any = TrainState(
       step=(),  # type: ignore[arg-type]
-      params=model.logical_axes(),
+      params=split.trained_axes,
       optimizer=optimizer_axes,
   )
-  return jax.tree.map(
-      lambda leaf, sharding: jax.ShapeDtypeStruct(
-          leaf.shape, leaf.dtype, sharding=sharding
-      ),
-      trees,
-      partitioning.shardings(mesh, axes, trees),
-  )
+  return partitioning.placed(trees, axes, mesh)
 
 
 def create(
@@ -69,7 +68,7 @@ def create(
     like: TrainState,
     seed: int,
 ) -> TrainState:
-  """Returns the state before the first step, sharded as `like`."""
+  """Returns the state before the first step of all of a model, as `like`."""
 
   def init(key: jax.Array) -> TrainState:
     params = model.init(key)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from flan_jax import partitioning
 from flan_jax.data import packing
+from flan_jax.models import adapters
 from flan_jax.models import interface
 from flan_jax.models import losses
 from flan_jax.training import normalizing
@@ -101,11 +102,13 @@ class StepMetrics(NamedTuple):
 def train_step(
     state: state_lib.TrainState,
     batch: Batch,
+    frozen: Any = None,
     *,
     model: interface.Model,
     optimizer: optax.GradientTransformation,
     learning_rate: Callable[[Any], jax.Array],
     config: StepConfig,
+    split: adapters.Split | None = None,
 ) -> tuple[state_lib.TrainState, StepMetrics]:
   """Returns the next state and this step's sums.
 
@@ -113,16 +116,24 @@ def train_step(
     state: Before the step.
     batch: Features under SeqIO's names, int32 [rows, length], and
       `packing.MEMBER_IDS` where `config.members` is not 0.
+    frozen: The parameters that are not trained; `split` joins them to those
+      that are.
     model: The model.
     optimizer: The optimizer; it holds its own schedule.
     learning_rate: The schedule, for the metrics.
     config: See there.
+    split: What is trained, where that is not all of the model.
   """
   key = jax.random.key(config.seed, impl=config.dropout_rng)
   rng = jax.random.fold_in(key, state.step)
   weighted, divisor = normalizing.apply(batch, config.loss_normalizing_factor)
   gradient, sums, members = _gradient(
-      state.params, weighted, rng, model, config
+      state.params,
+      weighted,
+      rng,
+      lambda trained: split.join(trained, frozen) if split else trained,
+      model,
+      config,
   )
   gradient = jax.tree.map(lambda g: g / divisor, gradient)
   norm = optax.tree.norm(gradient)
@@ -154,9 +165,26 @@ def train_step(
 
 
 def eval_step(
-    params: Any, batch: Batch, *, model: interface.Model, config: StepConfig
+    params: Any,
+    batch: Batch,
+    frozen: Any = None,
+    *,
+    model: interface.Model,
+    config: StepConfig,
+    split: adapters.Split | None = None,
 ) -> losses.LossSums:
-  """Returns the sums of a batch without dropout or label smoothing."""
+  """Returns the sums of a batch without dropout or label smoothing.
+
+  Args:
+    params: The parameters that are trained.
+    batch: As for `train_step`.
+    frozen: As for `train_step`.
+    model: The model.
+    config: See there.
+    split: As for `train_step`.
+  """
+  if split:
+    params = split.join(params, frozen)
   sums = model.loss(params, batch, z_loss=config.z_loss)
   return sums._replace(by_token=None)
 
@@ -165,14 +193,24 @@ def _gradient(
     params: Any,
     batch: Batch,
     rng: jax.Array,
+    whole: Callable[[Any], Any],
     model: interface.Model,
     config: StepConfig,
 ) -> tuple[Any, losses.LossSums, MemberSums | None]:
-  """Returns the gradient of the summed loss, the sums, and each member's."""
+  """Returns the gradient of the summed loss, the sums, and each member's.
+
+  Args:
+    params: What to differentiate by.
+    batch: As for `train_step`.
+    rng: Of dropout.
+    whole: Makes the model's parameters of `params`.
+    model: The model.
+    config: See there.
+  """
 
   def loss(params: Any, part: Batch, rng: jax.Array):
     sums = model.loss(
-        params,
+        whole(params),
         part,
         dropout_rng=rng,
         z_loss=config.z_loss,

@@ -1,13 +1,16 @@
 """The jitted parts of a run, put together from its settings."""
 
 from collections.abc import Callable
+import dataclasses
 import functools
 from typing import Any
 
 from flan_jax import partitioning
 from flan_jax.checkpoints import native
 from flan_jax.data import packing
+from flan_jax.models import adapters
 from flan_jax.models import interface
+from flan_jax.models import naming
 from flan_jax.training import memory
 from flan_jax.training import parameter_table
 from flan_jax.training import settings as settings_lib
@@ -21,8 +24,9 @@ class Trainer:
   """Makes the state of a run and steps it, over a mesh that is in use.
 
   Attributes:
-    model: The model.
+    model: The model, with its adapters if it has some.
     mesh: The mesh.
+    split: What of it is trained.
   """
 
   def __init__(
@@ -31,29 +35,39 @@ class Trainer:
       model: interface.Model,
       mesh: jax.sharding.Mesh,
       members: int = 0,
+      base: str | None = None,
   ):
     """Compiles nothing yet.
 
     Args:
       settings: What the gin files say.
-      model: The model.
+      model: The model, of `settings.training_model`.
       mesh: The mesh, which is in use.
       members: How many members the mixture has, where batches say whose
         examples they hold (`packing.MEMBER_IDS`) and steps are to sum up each.
+      base: The checkpoint to start from; by default as the settings say.
     """
     self.model = model
     self.mesh = mesh
     self._settings = settings
-    stacked = model.stacked()
+    self._base = base or settings.initial_checkpoint_path
+    self.split = adapters.Split(model, settings.trained)
+    stacked = self.split.stacked()
     self._optimizer = settings.optimizer.create(settings.schedule, stacked)
     self._like = state_lib.abstract(
         model,
         self._optimizer,
         settings.optimizer.state_axes(
-            model.abstract_params(), model.logical_axes(), stacked
+            self.split.trained, self.split.trained_axes, stacked
         ),
         mesh,
+        self.split,
     )
+    self._frozen_like = partitioning.placed(
+        self.split.frozen, self.split.frozen_axes, mesh
+    )
+    # What is not trained; it is read where a state is made.
+    self._frozen: Any = None
     self._config = step_lib.StepConfig(
         seed=settings.random_seed,
         dropout_rng=settings.dropout_rng,
@@ -67,17 +81,51 @@ class Trainer:
 
   def parameter_table(self) -> str:
     """Returns the parameters with their shapes and where they lie, as text."""
-    return parameter_table.render(self._like.params, self.model.logical_axes())
+    return parameter_table.render(
+        partitioning.placed(
+            self.model.abstract_params(), self.model.logical_axes(), self.mesh
+        ),
+        self.model.logical_axes(),
+        trained=None if self.split.whole else self._like.params,
+    )
 
   def new_state(self) -> state_lib.TrainState:
     """Returns the state before the first step."""
-    path = self._settings.initial_checkpoint_path
-    if path is None:
-      return state_lib.create(
-          self.model, self._optimizer, self._like, self._settings.random_seed
-      )
-    params = native.load_params(path, self.model, self.mesh)
+    seed = self._settings.random_seed
+    if self._base is None:
+      return state_lib.create(self.model, self._optimizer, self._like, seed)
+    if self.split.whole:
+      params = native.load_params(self._base, self.model, self.mesh)
+    else:
+      params = self._begin_part(seed)
     return state_lib.with_params(self._optimizer, self._like, params)
+
+  def _begin_part(self, seed: int) -> Any:
+    """Returns what is trained before the first step; keeps what is not."""
+    trained, self._frozen = self._read_base()
+    # Adapters are all that the base does not have.
+    new = jax.jit(
+        lambda key: self.split.divide(self.model.init(key))[0],
+        out_shardings=state_lib.shardings(self._like.params),
+    )(jax.random.key(seed))
+    own = naming.flatten(trained)
+    return naming.unflatten(
+        {n: own.get(n, leaf) for n, leaf in naming.flatten(new).items()}
+    )
+
+  def _read_base(self) -> tuple[Any, Any]:
+    """Returns the trained and the frozen part of the initial checkpoint."""
+    assert self._base is not None
+    plain = dataclasses.replace(self.model.config, lora=None)
+    model = interface.create(plain)
+    like = partitioning.placed(
+        self.split.base(), model.logical_axes(), self.mesh
+    )
+    params = native.load_params(self._base, model, self.mesh, like=like)
+    trained, frozen = self.split.divide(params)
+    return trained, jax.tree.map(
+        lambda array, leaf: array.astype(leaf.dtype), frozen, self._frozen_like
+    )
 
   def restored(
       self,
@@ -99,6 +147,8 @@ class Trainer:
     Raises:
       UserError: The checkpoint is of another model or another optimizer.
     """
+    if self._frozen is None and not self.split.whole:
+      _, self._frozen = self._read_base()
     try:
       params, optimizer = checkpointer.restore(
           step, self._like.params, self._like.optimizer
@@ -116,8 +166,21 @@ class Trainer:
     return state_lib.TrainState(count, params, optimizer)
 
   def compiled_step(self) -> Any:
-    """Returns the train step, compiled for the shapes of all batches."""
+    """Returns the train step, compiled for the shapes of all batches.
+
+    It takes a state, a batch and, where not all is trained, the `frozen` part.
+    """
     return self.lowered_step().compile()
+
+  def with_frozen(self, step: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a compiled step as a function of a state and a batch."""
+    if self.split.whole:
+      return step
+
+    def of_two(state: state_lib.TrainState, batch: Any) -> Any:
+      return step(state, batch, self._frozen)
+
+    return of_two
 
   def lowered_step(self) -> Any:
     """Returns the train step, traced for the shapes of all batches.
@@ -142,6 +205,7 @@ class Trainer:
         optimizer=self._optimizer,
         learning_rate=settings.schedule,
         config=self._config,
+        split=self.split,
     )
     jitted = jax.jit(
         train_step,
@@ -151,8 +215,9 @@ class Trainer:
             partitioning.replicated(self.mesh),
         ),
     )
+    rest = () if self.split.whole else (self._frozen_like,)
     with partitioning.use(self.mesh):  # Each thread has a mesh of its own.
-      return jitted.lower(self._like, batch)
+      return jitted.lower(self._like, batch, *rest)
 
   def memory_table(self, compiled: Any | None) -> str:
     """Returns what a device's memory is to hold, a line a kind.
@@ -160,13 +225,21 @@ class Trainer:
     Args:
       compiled: What `compiled_step` returned, if it has.
     """
-    needed = memory.sizes(self._like, compiled)
+    needed = memory.sizes(self._like, compiled, self._frozen_like)
     return memory.table(needed, self._settings, self.mesh)
 
-  def eval_step(self) -> Any:
-    """Returns the evaluation step, compiled when first called."""
-    return jax.jit(
-        functools.partial(
-            step_lib.eval_step, model=self.model, config=self._config
+  def eval_step(self) -> Callable[..., Any]:
+    """Returns the evaluation step, compiled when first called.
+
+    It takes what is trained, and a batch.
+    """
+    return self.with_frozen(
+        jax.jit(
+            functools.partial(
+                step_lib.eval_step,
+                model=self.model,
+                config=self._config,
+                split=self.split,
+            )
         )
     )

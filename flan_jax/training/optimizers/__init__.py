@@ -11,6 +11,7 @@ from flan_jax.training.optimizers.adamw import AdamW
 from flan_jax.training.optimizers.base import averaged
 from flan_jax.training.optimizers.base import Optimizer
 from flan_jax.training.optimizers.base import State
+from flan_jax.training.optimizers.groups import check_pattern
 from flan_jax.training.optimizers.groups import ParameterGroup
 from flan_jax.training.optimizers.lion import Lion
 from flan_jax.training.optimizers.muon import Muon
@@ -27,4 +28,5 @@ __all__ = (
     'ParameterGroup',
     'State',
     'averaged',
+    'check_pattern',
 )
