@@ -73,7 +73,17 @@ def load(
   params = split.join(trained, split.divide(base())[1])
   if adapter.lora is not None:
     params = adapters.merged(params, adapter.lora)
-  return params
+  shapes = partitioning.placed(
+      model.abstract_params(), model.logical_axes(), mesh
+  )
+  return jax.tree.map(_in_place, params, shapes)
+
+
+def _in_place(array: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
+  """Returns an array where it is to be, if XLA put it elsewhere."""
+  if array.sharding.is_equivalent_to(like.sharding, array.ndim):
+    return array
+  return jax.jit(lambda x: x, out_shardings=like.sharding)(array)
 
 
 def split_of(model: interface.Model, adapter: bases.Adapter) -> adapters.Split:

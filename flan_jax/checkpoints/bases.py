@@ -17,7 +17,7 @@ from typing import Any
 
 from flan_jax import errors
 from flan_jax import storage
-from flan_jax.checkpoints import integrity
+from flan_jax.checkpoints import places
 from flan_jax.checkpoints import runs
 from flan_jax.models import config as model_config
 
@@ -43,9 +43,8 @@ class Base:
     Raises:
       UserError: There is no checkpoint.
     """
-    directory, step = runs.locate(path)
-    folder = storage.resolved(runs.step_path(directory, step))
-    return cls(path=str(folder), fingerprint=integrity.identity(folder))
+    folder = storage.resolved(places.locate(path).folder)
+    return cls(path=str(folder), fingerprint=places.identity(folder))
 
   def check(self, directory: str | os.PathLike[str]) -> None:
     """Finds out whether the checkpoint is there, and is what it was.

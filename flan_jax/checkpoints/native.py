@@ -360,6 +360,7 @@ def load_model(
     mesh: jax.sharding.Mesh | None = None,
     model_config: model_configs.ModelConfig | None = None,
     use_ema: bool = False,
+    known: adapted.Bases | None = None,
 ) -> Loaded:
   """Loads a model.
 
@@ -369,6 +370,7 @@ def load_model(
     mesh: Where the parameters go; by default all devices, along 'data'.
     model_config: The model that is expected; by default the run's own.
     use_ema: Whether to take the moving average of the parameters.
+    known: Where a base is kept from one run of adapters to the next.
 
   Raises:
     UserError: There is no such checkpoint (those that exist are named), it
@@ -380,7 +382,7 @@ def load_model(
   mesh = mesh or partitioning.make_mesh()
   return Loaded(
       model=model,
-      params=load_params(path, model, mesh, use_ema),
+      params=load_params(path, model, mesh, use_ema, known=known),
       vocabulary=place.vocabulary(),
       lengths=dict(place.run['lengths']),
       run=place.run,

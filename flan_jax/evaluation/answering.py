@@ -1,6 +1,6 @@
 """Loads models, one at a time, and lets them answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 from typing import Any, TYPE_CHECKING
@@ -21,6 +21,7 @@ from flan_jax.evaluation import systems
 import tqdm
 
 if TYPE_CHECKING:
+  from flan_jax.checkpoints import adapted
   from flan_jax.checkpoints import native
   from flan_jax.inference import predictor
 
@@ -70,6 +71,7 @@ class Answerer:
     self._predictor: predictor.Predictor | None = None
     self._loaded: native.Loaded | None = None
     self._holds: systems.Model | None = None
+    self._bases: adapted.Bases | None = None
 
   def ask(
       self,
@@ -160,21 +162,28 @@ class Answerer:
   def _load(self, model: systems.Model) -> None:
     """Makes the predictor of a checkpoint.
 
-    Another checkpoint of the same run goes into the same compiled programs.
+    Another checkpoint of the same run, or of one alike, goes into the same
+    compiled programs; and adapters go to the same base.
     """
+    from flan_jax.checkpoints import adapted
     from flan_jax.checkpoints import native
     from flan_jax.inference import predictor
 
     before = self._loaded
     use_ema = self._use_ema(model)
-    if before and self._predictor and before.run == model.run:
+    if self._predictor:
       self._predictor.params = None  # Two models may not fit.
+    if self._bases is None or model.base is None:
+      self._bases = adapted.Bases()
+    if self._predictor and before and _alike(before.run, model.run):
       self._predictor.params = native.load_params(
-          model.path, before.model, self._mesh, use_ema
+          model.path, before.model, self._mesh, use_ema, known=self._bases
       )
       return
     self._predictor = self._loaded = before = None
-    loaded = native.load_model(model.path, mesh=self._mesh, use_ema=use_ema)
+    loaded = native.load_model(
+        model.path, mesh=self._mesh, use_ema=use_ema, known=self._bases
+    )
     self._predictor = predictor.Predictor(
         loaded.model,
         loaded.params,
@@ -192,6 +201,14 @@ class Answerer:
     self.compilations.append('')
     # The predictor alone holds the parameters, so that they can go.
     self._loaded = dataclasses.replace(loaded, params=None)
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+  """Whether what two runs trained goes into the same compiled programs."""
+  names = ('model', 'vocabulary', 'lengths')
+  return one == other or all(
+      name in one and one[name] == other.get(name) for name in names
+  )
 
 
 def _position(folder: pathlib.Path) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
+from flan_jax.checkpoints import bases
 from flan_jax.checkpoints import places
 from flan_jax.checkpoints import runs
 from flan_jax.evaluation import settings as settings_lib
@@ -38,6 +39,12 @@ class Model:
   def run(self) -> dict[str, Any]:
     """The facts of its run."""
     return self.place.run
+
+  @property
+  def base(self) -> str | None:
+    """The fingerprint of what its run's adapters belong to; None: of none."""
+    adapter = bases.Adapter.of_run(self.run, self.place.directory)
+    return None if adapter is None else adapter.base.fingerprint
 
   def facts(
       self, clusters: Collection[str], parameters: int | None = None
@@ -76,6 +83,7 @@ def find(settings: settings_lib.Eval) -> tuple[list[Model], list[str]]:
   tuned: list[Model] = []
   untuned: dict[str, str] = {}  # By path, the label of the first user.
   paths: list[str | None] = []
+  starts: dict[str, str] = {}  # By base, the first of the runs on it.
   for label, path in settings.checkpoints.items():
     place = places.locate(path)
     if given == settings_lib.NONE:
@@ -84,6 +92,10 @@ def find(settings: settings_lib.Eval) -> tuple[list[Model], list[str]]:
       beside = given
     else:
       beside = _start(place, path, notes)
+    adapter = bases.Adapter.of_run(place.run, place.directory)
+    if beside is not None and given is None and adapter is not None:
+      # What adapters begin with is their base, whichever run's they are.
+      beside = starts.setdefault(adapter.base.fingerprint, beside)
     if beside is not None:
       untuned.setdefault(beside, label)
     paths.append(beside)
@@ -129,13 +141,14 @@ def _start(place: places.Place, path: str, notes: list[str]) -> str | None:
 
 
 def by_run(models: Iterable[Model]) -> list[Model]:
-  """Returns models so that those of one run follow each other.
+  """Returns models so that those of one run, or one base, follow each other.
 
-  They share compiled programs.
+  They share compiled programs, and what the base of adapters is read from.
   """
   found: dict[str, list[Model]] = {}
   for model in models:
-    found.setdefault(str(model.place.directory), []).append(model)
+    key = model.base or str(model.place.directory)
+    found.setdefault(key, []).append(model)
   return [model for group in found.values() for model in group]
 
 
