@@ -54,10 +54,10 @@ class TrainingData:
     self._settings = settings
     self._access = access
     self.vocabulary = vocabularies.load(settings.vocabulary)
-    if self.vocabulary.size > settings.model.vocab_size:
+    if self.vocabulary.size > settings.model.most_ids:
       raise errors.UserError(
           f'MODEL: {type(settings.model).__name__}.vocab_size is'
-          f' {settings.model.vocab_size}, and {settings.vocabulary} has'
+          f' {settings.model.most_ids}, and {settings.vocabulary} has'
           f' {self.vocabulary.size} ids; set it to'
           f' {self.vocabulary.padded_size}'
       )

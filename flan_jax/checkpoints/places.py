@@ -81,11 +81,11 @@ class Place:
           ' `flan-jax convert --vocabulary=FILE`'
       )
     vocabulary = vocabularies.load(spec)
-    if vocabulary.size > self.source.config.vocab_size:
+    if vocabulary.size > self.source.config.most_ids:
       raise errors.UserError(
           f'{spec}: the vocabulary has {vocabulary.size:,} ids, and the'
           f' embedding of {self.directory} has'
-          f' {self.source.config.vocab_size:,} rows: it is of another model'
+          f' {self.source.config.most_ids:,} rows: it is of another model'
       )
     return vocabulary
 

@@ -9,7 +9,7 @@ same place in all rows of a batch, however long their inputs are.
 Shape letters are those of layers.py; S is the context's length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
 from typing import Any, NamedTuple
 
@@ -42,19 +42,26 @@ class _Block(transformer.Block):
 
   config: config_lib.DecoderConfig
 
-  def norm(self, name: str | None, axis: str = 'embed') -> nn.Module:
-    """Returns a norm over an axis."""
+  def norm(self, name: str) -> nn.Module:
+    """Returns a norm of the residual stream."""
+    return self._norm('embed')(name=name)
+
+  def _norm(self, axis: str) -> Callable[..., nn.Module]:
+    """Returns what makes norms over an axis."""
     config = self.config
-    dtype, epsilon = jnp.dtype(config.dtype), config.norm_epsilon
+    more: dict[str, Any] = {
+        'dtype': jnp.dtype(config.dtype),
+        'epsilon': config.norm_epsilon,
+        'axis': axis,
+    }
     if config.norm == 'layer':
-      return layers.LayerNorm(dtype, epsilon, axis, name=name)
+      return functools.partial(layers.LayerNorm, **more)
     offset = 1.0 if config.norm == 'rms_plus_one' else 0.0
-    return layers.RMSNorm(dtype, epsilon, offset, axis, name=name)
+    return functools.partial(layers.RMSNorm, offset=offset, **more)
 
   def attention_block(self) -> attention.MultiHeadAttention:
     """Returns the attention block."""
     config = self.config
-    norm = functools.partial(self.norm, None, 'kv')
     return attention.MultiHeadAttention(
         num_heads=config.num_heads,
         head_dim=config.head_dim,
@@ -66,7 +73,7 @@ class _Block(transformer.Block):
         cap=config.attention_cap,
         qkv_bias=config.qkv_bias,
         out_bias=config.out_bias,
-        norm=norm if config.query_key_norm else None,
+        norm=self._norm('kv') if config.query_key_norm else None,
         lora=transformer.adapters(config, self.train),
         name='self_attention',
     )
@@ -168,8 +175,8 @@ class Decoder(_Block):
       tokens_BxT: int32; in a step one a row, or one for each beam.
       own: The rows' segments against themselves; None in a step.
       positions_BxT: int32, where the tokens stand in their example, counted
-        from its first; in a step one for all tokens of a row. Relative
-        positions without a context do not need it: they are those of places.
+        from its first; in a step one for all tokens of a row. None, without a
+        context, is their places in the row.
       both_ways_BxT: Not 0 where tokens see each other in both directions.
       context: Keys and values of what stands before the rows, for all layers.
       context_BxS: bool, True where the context has a token.
@@ -204,6 +211,10 @@ class Decoder(_Block):
       past = steps[0].past
       places = past.key.shape[-1] // queries
       view = views.of_step(config, bias, position, past, seen_BxTxS, queries)
+    if positions_BxT is None and config.positions != 'relative':
+      assert context_BxS is None
+      place_T = jnp.arange(queries, dtype=jnp.int32)
+      positions_BxT = jnp.broadcast_to(place_T, tokens_BxT.shape)
     if positions_BxT is not None:
       view = views.placed(
           config, bias, view, positions_BxT, context_BxS, places

@@ -55,7 +55,7 @@ class DecoderOnly(family.Family):
     self._check_room(tokens_BxT.shape[1])
     positions_BxT = None
     if self.config.positions != 'relative':
-      positions_BxT = _positions(batch, tokens_BxT)
+      positions_BxT = batch.get('decoder_positions')
     logits_BxTxV, _ = self._apply(
         params,
         tokens_BxT,

@@ -14,6 +14,7 @@ from flan_jax.models import config as model_config
 import numpy as np
 
 Json = Mapping[str, Any]
+Index = tuple[slice, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Entry:
       of `torch.nn.Linear` are.
     part: Where the tensor holds several parameters of ours side by side: the
       tensor's axis, and where on it this one begins and ends.
+    rows: Where ours has rows that the tensor lacks, which are 0: which of ours
+      is the tensor's first, and how many ours has. Rows are along the tensor's
+      first axis.
     other_names: Names that the tensor has in other versions' files; the first
       that is there is read. Those that are there as well hold the same.
   """
@@ -35,6 +39,7 @@ class Entry:
   theirs: str
   transpose: bool = False
   part: tuple[int, int, int] | None = None
+  rows: tuple[int, int] | None = None
   other_names: tuple[str, ...] = ()
 
   def shape(self, theirs: Sequence[int]) -> tuple[int, ...]:
@@ -44,10 +49,57 @@ class Entry:
       axis, begin, end = self.part
       # No more than there is, so that a tensor too small shows.
       shape[axis] = max(0, min(end, shape[axis]) - begin)
+    if self.rows is not None:
+      before, count = self.rows
+      # More than there are, so that a tensor too large shows.
+      shape[0] = max(before + shape[0], count)
     return tuple(reversed(shape)) if self.transpose else tuple(shape)
 
+  def taken(self, tensor: np.ndarray, index: Index | None = None) -> np.ndarray:
+    """Returns our parameter, or a part of it, as an array of its own.
+
+    Args:
+      tensor: Their tensor, which may be memory-mapped.
+      index: A slice for each of our axes; None for all of it.
+    """
+    view = self.of(tensor)
+    if self.rows is None:
+      return np.array(view if index is None else view[index], order='C')
+    axis = view.ndim - 1 if self.transpose else 0
+    before, count = self.rows
+    shape = list(view.shape)
+    shape[axis] = count
+    bounds = [
+        each.indices(size)[:2]
+        for each, size in zip(
+            index or (slice(None),) * len(shape), shape, strict=True
+        )
+    ]
+    found = np.zeros([end - begin for begin, end in bounds], view.dtype)
+    begin, end = bounds[axis]
+    first, last = max(begin, before), min(end, before + view.shape[axis])
+    if first < last:
+      theirs = [slice(*each) for each in bounds]
+      theirs[axis] = slice(first - before, last - before)
+      ours = [slice(None)] * len(shape)
+      ours[axis] = slice(first - begin, last - begin)
+      found[tuple(ours)] = view[tuple(theirs)]
+    return found
+
+  def back(self, parameter: np.ndarray, rows: int) -> np.ndarray:
+    """Returns what the tensor holds of our parameter, a view.
+
+    Args:
+      parameter: Ours.
+      rows: How many rows the tensor has, where ours has more.
+    """
+    tensor = parameter.T if self.transpose else parameter
+    if self.rows is None:
+      return tensor
+    return tensor[self.rows[0] : self.rows[0] + rows]
+
   def of(self, tensor: np.ndarray) -> np.ndarray:
-    """Returns our parameter, a view of their tensor."""
+    """Returns our parameter, a view of their tensor, without further rows."""
     if self.part is not None:
       axis, begin, end = self.part
       tensor = tensor[(slice(None),) * axis + (slice(begin, end),)]

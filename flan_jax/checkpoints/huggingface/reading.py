@@ -114,9 +114,8 @@ class Checkpoint:
     """See `foreign.Source`. The memory map lives as long as this call."""
     if name in self._entries:
       entry, theirs = self._entries[name]
-      view = entry.of(self._tensors[theirs].array())
-    else:
-      view = self._tensors[name].array()
+      return entry.taken(self._tensors[theirs].array(), index)
+    view = self._tensors[name].array()
     return np.array(view if index is None else view[index], order='C')
 
   def origin(self, name: str) -> str:
