@@ -11,6 +11,7 @@ from flan_jax import library_log
 from flan_jax import storage
 from flan_jax import training_data
 from flan_jax.checkpoints import bases
+from flan_jax.checkpoints import places
 from flan_jax.checkpoints import runs
 from flan_jax.checkpoints import starts
 from flan_jax.training import settings as settings_lib
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
   import jax
 
 _PARAMETERS_FILE = 'parameters.txt'
+
+
+def start(settings: settings_lib.Train) -> int:
+  """Returns the step that a run begins at, or began at.
+
+  Raises:
+    UserError: The checkpoint that it starts from is not there.
+  """
+  directory = storage.path(settings.model_dir)
+  with storage.reached('MODEL_DIR', directory):
+    if runs.steps(directory):
+      return runs.read(directory).get('initial_step', 0)
+  return places.first_step(settings.initial_checkpoint_path)
 
 
 class RunFolder:
@@ -38,6 +52,7 @@ class RunFolder:
       settings: settings_lib.Train,
       text: str,
       data: training_data.TrainingData,
+      start: int = 0,
   ):
     """Touches nothing yet.
 
@@ -45,11 +60,13 @@ class RunFolder:
       settings: The run's.
       text: The same, as they are written down.
       data: What it trains on.
+      start: The step that it begins at; see `start`.
     """
     self.path = storage.path(settings.model_dir)
     self._settings = settings
     self._text = text
     self._data = data
+    self._start = start
     self.adapter: bases.Adapter | None = None
 
   @property
@@ -100,10 +117,9 @@ class RunFolder:
     """
     changes = runs.changes(self.path, self._data.facts())
     before = runs.read(self.path).get('train_steps', 0)
-    if self._settings.train_steps < before:
+    if self._settings.last_step < before:
       changes.append(
-          f'TRAIN_STEPS: {before} -> {self._settings.train_steps} (may only'
-          ' grow)'
+          f'TRAIN_STEPS: {before} -> {self._settings.last_step} (may only grow)'
       )
     if other_optimizer:
       changes = [line for line in changes if not line.startswith('OPTIMIZER')]
@@ -147,7 +163,8 @@ class RunFolder:
             'mixture': settings.mixture_or_task_name,
             'left_out': self._data.left_out,
             'seed': settings.random_seed,
-            'train_steps': settings.train_steps,
+            'train_steps': settings.last_step,
+            'initial_step': self._start,
             'initial_checkpoint': settings.initial_checkpoint_path,
             'parameters': interface.count_parameters(trainer.model),
             'flan_jax': flan_jax.__version__,
@@ -202,7 +219,7 @@ class RunFolder:
     return metrics.Writer(
         staging.folder,
         start=start,
-        total=settings.train_steps,
+        total=settings.last_step,
         log_period=settings.log_period,
         started=started,
         active=first,

@@ -148,10 +148,12 @@ class _Run:
       UserError: A name is unknown, rows are missing, or vocabulary and model do
         not fit.
     """
+    self._start = run_folder.start(settings)
+    settings = settings.counted(self._start)
     self._settings = settings
     self._text = text
     self._data = training_data.TrainingData(settings, access, skip_missing)
-    self._folder = run_folder.RunFolder(settings, text, self._data)
+    self._folder = run_folder.RunFolder(settings, text, self._data, self._start)
     self._directory = self._folder.path
 
   def describe(self) -> None:
@@ -193,7 +195,7 @@ class _Run:
       if session.first:
         _say(
             f'{self._directory}: is at step {step} of'
-            f' {self._settings.train_steps} already; nothing is left to do'
+            f' {self._settings.last_step} already; nothing is left to do'
         )
       return 0
 
@@ -244,7 +246,7 @@ class _Run:
           other_optimizer=going_on.other_optimizer,
       )
       last = runs.step_path(self._directory, steps[-1])
-      if steps[-1] >= self._settings.train_steps and not integrity.fault(last):
+      if steps[-1] >= self._settings.last_step and not integrity.fault(last):
         return steps[-1], True
     elif self._settings.initial_checkpoint_path:
       places.locate(self._settings.initial_checkpoint_path)
@@ -296,7 +298,7 @@ class _Run:
       checkpointer = stack.enter_context(
           native.Checkpointer(
               self._directory,
-              settings.retention(),
+              settings.retention(self._start),
               pipeline_lib.merge_states,
           )
       )
@@ -318,7 +320,7 @@ class _Run:
       stack.callback(writer.close)
       step = loop.train(
           loop.LoopConfig(
-              train_steps=settings.train_steps,
+              train_steps=settings.last_step,
               eval_period=settings.eval_period,
               checkpoint_period=settings.checkpoint_period,
           ),
@@ -334,9 +336,9 @@ class _Run:
     last = runs.step_path(self._directory, step)
     if not session.first:
       return 0
-    if step < settings.train_steps:
+    if step < settings.last_step:
       _say(
-          f'told to stop: saved step {step} of {settings.train_steps} as'
+          f'told to stop: saved step {step} of {settings.last_step} as'
           f' {last}; the same command goes on from there'
       )
     else:
@@ -396,15 +398,15 @@ class _Run:
       return step, *found
 
     def new() -> 'state_lib.TrainState':
-      state = trainer.new_state()
-      checkpointer.save(0, state.params, state.optimizer, position)
+      state = trainer.new_state(_say)
+      checkpointer.save(self._start, state.params, state.optimizer, position)
       return state
 
     found = checkpointer.newest(restored, _say)
     if found is not None:
       return found
     position = pipeline.get_state()
-    return 0, *beside_batches(new)
+    return self._start, *beside_batches(new)
 
   def _evaluator(
       self, trainer: 'trainer_lib.Trainer'

@@ -42,10 +42,20 @@ def unflatten(flat: Mapping[str, Any], like: Any) -> Any:
   )
 
 
+def by_name(tree: Any) -> dict[str, Any]:
+  """Returns the leaves of a tree by name, those of all layers as one."""
+  return dict(zip(_names(tree), jax.tree.leaves(tree), strict=True))
+
+
+def replaced(tree: Any, leaves: Mapping[str, Any]) -> Any:
+  """Returns a tree with some leaves replaced, by their names of `by_name`."""
+  found = by_name(tree) | dict(leaves)
+  return jax.tree.unflatten(jax.tree.structure(tree), list(found.values()))
+
+
 def _nested(tree: Any) -> dict[str, Any]:
   """Returns the tree as nested dicts, whatever kinds of node it has."""
-  leaves = jax.tree.leaves(tree)
-  return naming.unflatten(dict(zip(_names(tree), leaves, strict=True)))
+  return naming.unflatten(by_name(tree))
 
 
 def _names(tree: Any) -> list[str]:

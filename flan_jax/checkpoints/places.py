@@ -149,3 +149,17 @@ def locate(path: str | os.PathLike[str]) -> Place:
   source = formats.open_source(folder)
   run = {'lengths': dict(LENGTHS), 'format': found}
   return Place(found, folder, source.step, run)
+
+
+def first_step(path: str | os.PathLike[str] | None) -> int:
+  """Returns the step that a run begins at which starts from a checkpoint.
+
+  As in T5X, that of a checkpoint of T5X goes on; any other gives parameters.
+
+  Raises:
+    UserError: There is no such checkpoint.
+  """
+  if path is None:
+    return 0
+  place = locate(path)
+  return place.step if place.format == formats.T5X else 0

@@ -13,9 +13,10 @@ _EVALUATED = 'eval/'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Retention:
-  """What stays; checkpoint_0, the untuned model, always does.
+  """What stays; the first checkpoint, the untuned model, always does.
 
   Attributes:
+    first: The step of that one.
     newest: So many of the newest.
     every: Those at a multiple of so many steps; 0 for none.
     best: So many of the best by `metric`; of equal ones the later. Checkpoints
@@ -24,6 +25,7 @@ class Retention:
     mode: Which is better: 'min' or 'max'.
   """
 
+  first: int = 0
   newest: int
   every: int = 0
   best: int = 0
@@ -40,7 +42,7 @@ class Retention:
       numbers: The record of each step in metrics.jsonl, as far as it is known.
     """
     ordered = sorted(steps)
-    kept = set(ordered[-self.newest :]) | ({0} & set(ordered))
+    kept = set(ordered[-self.newest :]) | ({self.first} & set(ordered))
     if self.every:
       kept |= {step for step in ordered if step % self.every == 0}
     scores = {

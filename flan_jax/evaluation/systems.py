@@ -125,14 +125,15 @@ def find(settings: settings_lib.Eval) -> tuple[list[Model], list[str]]:
 
 def _start(place: places.Place, path: str, notes: list[str]) -> str | None:
   """Returns the checkpoint that a run started from, or says why none."""
+  first = place.run.get('initial_step', 0)
   if not place.native:
     why = 'says nothing of what it started from'
-  elif place.step == 0:
+  elif place.step == first:
     why = 'is the untuned model itself'
-  elif 0 in runs.steps(place.directory):
-    return str(runs.step_path(place.directory, 0))
+  elif first in runs.steps(place.directory):
+    return str(runs.step_path(place.directory, first))
   else:
-    why = 'has no checkpoint_0'
+    why = f'has no checkpoint_{first}'
   notes.append(
       f'{path} {why}, so there is none to compare with;'
       ' UNTUNED_CHECKPOINT_PATH can name one'

@@ -39,6 +39,7 @@ _FREE = {
     'WANDB_PROJECT',
     'VOCABULARY',  # Its contents are compared, wherever the file lies.
     'TRAIN_STEPS',  # May grow.
+    'TRAIN_STEPS_RELATIVE',
 }
 
 
@@ -58,7 +59,9 @@ class Train:
     optimizer: The optimizer.
     schedule: The learning rate by step.
     mesh: The devices.
-    train_steps: The step to stop after.
+    train_steps: The step to stop after; None where the next one says it.
+    train_steps_relative: How many steps to make from the first one on; see
+      `counted`.
     batch_size: Rows in a batch, over all devices and hosts.
     num_microbatches: Equal parts in which a batch goes through the model.
     pack: Whether a row holds several examples.
@@ -77,7 +80,7 @@ class Train:
     eval_period: Steps between evaluations; 0 for none.
     eval_steps: At most so many batches of the validation mixture.
     checkpoint_period: Steps between checkpoints; 0 for the last step alone.
-    checkpoints_to_keep: The newest ones stay, and checkpoint_0 with them.
+    checkpoints_to_keep: The newest ones stay, and the first one with them.
     keep_every: Checkpoints at a multiple of so many steps stay as well; 0 for
       none.
     keep_best: So many of the best checkpoints stay as well.
@@ -105,7 +108,8 @@ class Train:
   optimizer: optimizers.Optimizer
   schedule: schedules.Schedule
   mesh: partitioning.MeshConfig = partitioning.MeshConfig()
-  train_steps: int
+  train_steps: int | None = None
+  train_steps_relative: int | None = None
   batch_size: int
   num_microbatches: int = 1
   pack: bool = True
@@ -144,7 +148,6 @@ class Train:
       if getattr(self, name) is not None:
         configuration.text(name.upper(), getattr(self, name))
     for name, least in (
-        ('train_steps', 0),
         ('batch_size', 1),
         ('num_microbatches', 1),
         ('data_workers', 0),
@@ -177,6 +180,7 @@ class Train:
     self._check_optimizer()
     self._check_best()
     self._check_trained()
+    self._check_steps()
     if self.batch_size % self.num_microbatches:
       raise errors.UserError(
           f'NUM_MICROBATCHES: {self.num_microbatches} equal parts cannot be'
@@ -206,6 +210,16 @@ class Train:
             f' {"@Adafactor()" if name == "OPTIMIZER" else "@Constant()"}, not'
             f' {value!r}'
         )
+
+  def _check_steps(self) -> None:
+    if self.train_steps is None and self.train_steps_relative is None:
+      raise errors.UserError(
+          'TRAIN_STEPS: is needed: the step to stop after; or'
+          ' TRAIN_STEPS_RELATIVE: how many steps to make'
+      )
+    for name in ('train_steps', 'train_steps_relative'):
+      if getattr(self, name) is not None:
+        configuration.whole_number(name.upper(), getattr(self, name), 0)
 
   def _check_best(self) -> None:
     configuration.text('BEST_METRIC', self.best_metric)
@@ -254,14 +268,43 @@ class Train:
     """The model as it is trained: with its adapters."""
     return dataclasses.replace(self.model, lora=self.lora)
 
-  def retention(self) -> retention_lib.Retention:
-    """Returns which checkpoints stay."""
+  def retention(self, start: int = 0) -> retention_lib.Retention:
+    """Returns which checkpoints stay of a run that begins at step `start`."""
     return retention_lib.Retention(
+        first=start,
         newest=self.checkpoints_to_keep,
         every=self.keep_every,
         best=self.keep_best,
         metric=self.best_metric,
         mode=self.best_mode,
+    )
+
+  @property
+  def last_step(self) -> int:
+    """The step to stop after, of settings that `counted` has made."""
+    assert self.train_steps is not None
+    return self.train_steps
+
+  def counted(self, start: int) -> 'Train':
+    """Returns the settings of a run whose steps are counted from `start`.
+
+    `train_steps_relative`, as T5X has it, goes before `train_steps`; but a run
+    that goes on makes the steps that are left, and not as many again.
+
+    Raises:
+      UserError: No step is to be made.
+    """
+    relative = self.train_steps_relative
+    last = self.last_step if relative is None else start + relative
+    if start and last <= start:
+      raise errors.UserError(
+          f'TRAIN_STEPS: {last:,} is not beyond step {start:,}, which'
+          ' INITIAL_CHECKPOINT_PATH is at: as in T5X, the steps before count;'
+          f' for {last:,} more say TRAIN_STEPS={start + last} or'
+          f' TRAIN_STEPS_RELATIVE={last}'
+      )
+    return dataclasses.replace(
+        self, train_steps=last, train_steps_relative=None
     )
 
   def by_name(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from flan_jax.models import naming
 from flan_jax.training import memory
 from flan_jax.training import parameter_table
 from flan_jax.training import settings as settings_lib
+from flan_jax.training import starts
 from flan_jax.training import state as state_lib
 from flan_jax.training import step as step_lib
 import jax
@@ -89,8 +90,14 @@ class Trainer:
         trained=None if self.split.whole else self._like.params,
     )
 
-  def new_state(self) -> state_lib.TrainState:
-    """Returns the state before the first step."""
+  def new_state(
+      self, say: Callable[[str], None] = print
+  ) -> state_lib.TrainState:
+    """Returns the state before the first step.
+
+    Args:
+      say: Takes a line on what of a checkpoint is not gone on with.
+    """
     seed = self._settings.random_seed
     if self._base is None:
       return state_lib.create(self.model, self._optimizer, self._like, seed)
@@ -98,7 +105,8 @@ class Trainer:
       params = native.load_params(self._base, self.model, self.mesh)
     else:
       params = self._begin_part(seed)
-    return state_lib.with_params(self._optimizer, self._like, params)
+    state = state_lib.with_params(self._optimizer, self._like, params)
+    return starts.continued(self._base, state, self._like, say)
 
   def _begin_part(self, seed: int) -> Any:
     """Returns what is trained before the first step; keeps what is not."""
