@@ -1,7 +1,8 @@
 """What a MODEL_DIR holds beside the arrays: run.json, and where steps lie.
 
-A MODEL_DIR has `config.gin`, `run.json`, `vocabulary.model` (unless the
-vocabulary is bytes), one folder `checkpoint_<step>` a checkpoint, and the logs.
+A MODEL_DIR has `config.gin`, `run.json`, `vocabulary.model` (a folder
+`vocabulary` where ids are not T5's, nothing where they are bytes), one folder
+`checkpoint_<step>` a checkpoint, and the logs.
 Nothing here needs jax, so a mistyped path is found at once.
 """
 
@@ -15,7 +16,6 @@ from typing import Any
 import uuid
 
 from flan_jax import errors
-from flan_jax import paths
 from flan_jax import storage
 from flan_jax import vocabularies
 from flan_jax.models import config as model_config
@@ -23,7 +23,7 @@ from flan_jax.models import config as model_config
 PREFIX = 'checkpoint'
 RUN_FILE = 'run.json'
 CONFIG_FILE = 'config.gin'
-VOCABULARY_FILE = 'vocabulary.model'
+VOCABULARY_FILE = vocabularies.COPY
 _BROKEN = 'broken_'
 _UNSET = object()
 _STEP = re.compile(rf'{PREFIX}_(\d+)')
@@ -168,9 +168,10 @@ def write(
   folder = storage.path(directory)
   described = dict(vocabulary.describe(), path=vocabulary_spec)
   if vocabulary_spec != 'bytes':
-    described['path'] = VOCABULARY_FILE
-    content = paths.find(vocabulary_spec).read_bytes()
-    storage.write(folder / VOCABULARY_FILE, content)
+    described['path'], files = vocabularies.copies(vocabulary, vocabulary_spec)
+    for name, file in files.items():
+      storage.make_folder((folder / name).parent)
+      storage.write(folder / name, file.read_bytes())
   info = {
       'model': {'family': model.family, **dataclasses.asdict(model)},
       'vocabulary': described,

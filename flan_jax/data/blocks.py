@@ -166,6 +166,7 @@ class Members:
         dtype=self._dtype,
         members=draws.member,
         form=self.form,
+        eos_id=self.vocabulary.eos_id,
     )
     return Block(
         rows, reports.tally(draws.member, inputs, targets, self.lengths)

@@ -107,7 +107,9 @@ class Ragged(NamedTuple):
   lengths: np.ndarray
 
 
-def with_end(ragged: Ragged, limit: int) -> Ragged:
+def with_end(
+    ragged: Ragged, limit: int, eos_id: int = vocabularies.EOS_ID
+) -> Ragged:
   """Appends the end to each sequence, cut first so that all fit in `limit`."""
   ids, lengths = ragged
   kept = np.minimum(lengths, limit - 1)
@@ -118,7 +120,7 @@ def with_end(ragged: Ragged, limit: int) -> Ragged:
   inside = np.ones(len(ended), bool)
   inside[ends] = False
   ended[inside] = ids
-  ended[ends] = vocabularies.EOS_ID
+  ended[ends] = eos_id
   return Ragged(ended, kept + 1)
 
 
@@ -214,6 +216,7 @@ def pack(
     dtype: np.typing.DTypeLike = np.int32,
     members: np.ndarray | None = None,
     form: Form = TWO_SIDES,
+    eos_id: int = vocabularies.EOS_ID,
 ) -> Wide:
   """Ends, cuts and lays out the examples of a block.
 
@@ -227,13 +230,14 @@ def pack(
     dtype: Of the result.
     members: The member of each example, if the rows are to say it.
     form: What rows look like.
+    eos_id: What ends inputs and targets.
 
   Returns:
     The form's features side by side, [rows, width], as `lay_out` describes
     them.
   """
-  inputs = with_end(inputs, limits['inputs'])
-  targets = with_end(targets, limits['targets'])
+  inputs = with_end(inputs, limits['inputs'], eos_id)
+  targets = with_end(targets, limits['targets'], eos_id)
   if not together:
     rows = np.arange(len(inputs.lengths))
   elif form.joined:

@@ -19,7 +19,7 @@ import numpy as np
 
 CONFIG = 'config.json'
 # Files that go where the model goes, in the order of preference as vocabulary.
-VOCABULARIES = ('spiece.model', 'tokenizer.model', 'tokenizer.json')
+VOCABULARIES = ('spiece.model', 'tokenizer.json', 'tokenizer.model')
 CARRIED = (
     CONFIG,
     'generation_config.json',
