@@ -99,6 +99,7 @@ class ModelConfig:
     logits_via_embedding: Whether the embedding also makes the logits (T5 1.0).
     dtype: What is computed in. Parameters, softmax, norms and logits are
       float32 either way.
+    norm_epsilon: What norms add to the mean square.
     relative_attention_num_buckets: Entries of the relative position table.
     relative_attention_max_distance: From here on all distances share a bucket.
     remat: What layers keep for the backward pass, which computes the rest
@@ -131,6 +132,7 @@ class ModelConfig:
   dropout_rate: float = 0.0
   logits_via_embedding: bool = False
   dtype: Literal['float32', 'bfloat16'] = 'float32'
+  norm_epsilon: float = 1e-6
   relative_attention_num_buckets: int = 32
   relative_attention_max_distance: int = 128
   remat: Literal['none', 'minimal', 'full'] = 'none'
@@ -167,6 +169,11 @@ class ModelConfig:
       raise errors.UserError(
           f'{self._name}.dropout_rate: must be at least 0 and below 1,'
           f' not {self.dropout_rate!r}.'
+      )
+    if not self.norm_epsilon > 0:
+      raise errors.UserError(
+          f'{self._name}.norm_epsilon: must be above 0, not'
+          f' {self.norm_epsilon!r}.'
       )
     self._check_buckets()
 
@@ -232,6 +239,8 @@ class EncoderDecoderConfig(ModelConfig):
   Attributes:
     num_encoder_layers: Layers of the encoder.
     num_decoder_layers: Layers of the decoder.
+    relative_attention_per_layer: Whether each layer has a table of biases by
+      distance to itself (UMT5, arXiv 2304.09151); otherwise a stack has one.
   """
 
   family: ClassVar[str] = 'encoder_decoder'
@@ -239,6 +248,11 @@ class EncoderDecoderConfig(ModelConfig):
 
   num_encoder_layers: int
   num_decoder_layers: int
+  relative_attention_per_layer: bool = False
+
+  def __post_init__(self):
+    super().__post_init__()
+    self._check_choice('relative_attention_per_layer', (False, True))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,9 @@ class Segments(NamedTuple):
 
 def norm(config: config_lib.ModelConfig, name: str) -> layers.RMSNorm:
   """Returns a norm of the residual stream, to be called in a module."""
-  return layers.RMSNorm(dtype=jnp.dtype(config.dtype), name=name)
+  return layers.RMSNorm(
+      dtype=jnp.dtype(config.dtype), epsilon=config.norm_epsilon, name=name
+  )
 
 
 def adapters(
@@ -119,6 +121,26 @@ def relative_bias(
       bidirectional=bidirectional,
       name='relpos_bias',
   )
+
+
+def own_bias(
+    bias: attention.RelativePositionBias,
+    queries: int,
+    past: attention.KeyValue | None,
+    position: jax.Array | None,
+) -> jax.Array:
+  """Returns the decoder's biases float32 [H, T, S], of rows or of a step.
+
+  Args:
+    bias: The table.
+    queries: T: the rows' length, or the tokens of a step.
+    past: A layer's cache; None reads whole rows.
+    position: int32 scalar, the number of steps in it.
+  """
+  if past is None:
+    return bias(queries)
+  assert position is not None
+  return bias.of_query(position, past.key.shape[-1] // queries, queries)
 
 
 class Step(NamedTuple):
@@ -258,9 +280,15 @@ class EncoderLayer(Block):
 
   @nn.compact
   def __call__(
-      self, x_BxTxE: jax.Array, segments: Segments, bias_HxTxS: jax.Array
+      self,
+      x_BxTxE: jax.Array,
+      segments: Segments,
+      bias_HxTxS: jax.Array | None,
   ) -> tuple[jax.Array, None]:
+    """Returns the residual stream; without a bias the layer has its own."""
     config = self.config
+    if bias_HxTxS is None:
+      bias_HxTxS = relative_bias(config, True)(x_BxTxE.shape[1])
     attend = attention_block(config, self.train, 'attention')
     y_BxTxE = norm(config, 'pre_attention_layer_norm')(x_BxTxE)
     y_BxTxE = attend(
@@ -284,7 +312,7 @@ class DecoderLayer(Block):
       position: jax.Array | None,
       own: Segments | jax.Array,
       segments: Segments,
-      bias_HxTxS: jax.Array,
+      bias_HxTxS: jax.Array | None,
   ) -> tuple[jax.Array, attention.KeyValue | None]:
     """Returns the residual stream and, with a cache, the new cache.
 
@@ -298,9 +326,14 @@ class DecoderLayer(Block):
       own: The decoder's segments against themselves; with a cache, which of its
         places each token sees, bool [B, 1, T, S].
       segments: The decoder's against the encoder's.
-      bias_HxTxS: Self-attention's bias by distance.
+      bias_HxTxS: Self-attention's bias by distance; None where the layer has
+        its own.
     """
     config = self.config
+    if bias_HxTxS is None:
+      bias_HxTxS = own_bias(
+          relative_bias(config, False), x_BxTxE.shape[1], past, position
+      )
     attend = attention_block(config, self.train, 'self_attention')
     y_BxTxE = norm(config, 'pre_self_attention_layer_norm')(x_BxTxE)
     memory, new = attend.memory(y_BxTxE), None
@@ -333,7 +366,9 @@ class Encoder(Block):
   @nn.compact
   def __call__(self, x_BxSxE: jax.Array, segments: Segments) -> jax.Array:
     config = self.config
-    bias_HxSxS = relative_bias(config, True)(x_BxSxE.shape[1])
+    bias_HxSxS = None
+    if not config.relative_attention_per_layer:
+      bias_HxSxS = relative_bias(config, True)(x_BxSxE.shape[1])
     x_BxSxE = partitioning.constrain(self.drop(x_BxSxE), RESIDUAL)
     stack = self.stack(
         EncoderLayer, config.num_encoder_layers, (nn.broadcast, nn.broadcast)
@@ -380,7 +415,14 @@ class Decoder(Block):
       head: See `logits`.
     """
     config = self.config
-    bias = relative_bias(config, False)
+    bias_HxTxS = None
+    if not config.relative_attention_per_layer:
+      bias_HxTxS = own_bias(
+          relative_bias(config, False),
+          x_BxTxE.shape[1],
+          steps[0].past if steps is not None else None,
+          position,
+      )
     x_BxTxE = partitioning.constrain(self.drop(x_BxTxE), RESIDUAL)
     if steps is None:
       stack = self.stack(
@@ -388,7 +430,6 @@ class Decoder(Block):
           config.num_decoder_layers,
           (nn.broadcast, 0) + (nn.broadcast,) * 5,
       )
-      bias_HxTxS = bias(x_BxTxE.shape[1])
       x_BxTxE, _ = stack(
           x_BxTxE, None, cross, encoded_BxSxE, None, own, segments, bias_HxTxS
       )
@@ -404,7 +445,7 @@ class Decoder(Block):
         position,
         attention.seen(position, past, seen_BxTxS, queries),
         segments,
-        bias.of_query(position, past.key.shape[-1] // queries, queries),
+        bias_HxTxS,
     )
     return self.logits(x_BxTxE, self.embedder, head), new
 

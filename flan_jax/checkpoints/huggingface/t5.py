@@ -44,7 +44,6 @@ def _config(
   mapping.require(facts, 'pad_token_id', 0)
   mapping.require(facts, 'eos_token_id', 1, [1])
   mapping.require(facts, 'decoder_start_token_id', 0, None)
-  mapping.require(facts, 'layer_norm_epsilon', 1e-6)
   layers = mapping.size(facts, 'num_layers', 6)
   tied = not _has_head(facts, tensors)
   if tied != _scaled(facts):
@@ -64,6 +63,7 @@ def _config(
       mlp_activations=_activations(facts),
       dropout_rate=float(facts.get('dropout_rate', 0.1)),
       logits_via_embedding=tied,
+      norm_epsilon=float(facts.get('layer_norm_epsilon', 1e-6)),
       relative_attention_num_buckets=mapping.size(
           facts, 'relative_attention_num_buckets', 32
       ),
@@ -140,7 +140,7 @@ def _to_json(config: model_config.EncoderDecoderConfig) -> dict[str, Any]:
           else written.removeprefix('gated-')
       ),
       'is_gated_act': len(config.mlp_activations) > 1,
-      'layer_norm_epsilon': 1e-6,
+      'layer_norm_epsilon': config.norm_epsilon,
       'dropout_rate': config.dropout_rate,
       'relative_attention_num_buckets': config.relative_attention_num_buckets,
       'relative_attention_max_distance': config.relative_attention_max_distance,

@@ -22,7 +22,11 @@ _SIZES = {
 }
 _CASES = {
     't5_1_0': {},
-    't5_1_1': {'feed_forward_proj': 'gated-gelu', 'tie_word_embeddings': False},
+    't5_1_1': {
+        'feed_forward_proj': 'gated-gelu',
+        'tie_word_embeddings': False,
+        'layer_norm_epsilon': 0.01,
+    },
 }
 
 
