@@ -193,6 +193,11 @@ class ModelConfig:
     return True
 
   @property
+  def scale_untied_logits(self) -> bool:
+    """Whether those of a kernel of their own are."""
+    return False
+
+  @property
   def _name(self) -> str:
     """What gin files call this class."""
     return type(self).__name__
@@ -241,6 +246,8 @@ class EncoderDecoderConfig(ModelConfig):
     num_decoder_layers: Layers of the decoder.
     relative_attention_per_layer: Whether each layer has a table of biases by
       distance to itself (UMT5, arXiv 2304.09151); otherwise a stack has one.
+    logits_scale: Which logits are divided by the root of `emb_dim`: 'tied'
+      those that the embedding makes, as in T5; or 'always', or 'never'.
   """
 
   family: ClassVar[str] = 'encoder_decoder'
@@ -249,10 +256,26 @@ class EncoderDecoderConfig(ModelConfig):
   num_encoder_layers: int
   num_decoder_layers: int
   relative_attention_per_layer: bool = False
+  logits_scale: Literal['tied', 'always', 'never'] = 'tied'
 
   def __post_init__(self):
     super().__post_init__()
-    self._check_choice('relative_attention_per_layer', (False, True))
+    if not isinstance(self.relative_attention_per_layer, bool):
+      raise errors.UserError(
+          f'{self._name}.relative_attention_per_layer: must be True or False,'
+          f' not {self.relative_attention_per_layer!r}.'
+      )
+    self._check_choice('logits_scale', ('tied', 'always', 'never'))
+
+  @property
+  def scale_tied_logits(self) -> bool:
+    """Whether logits that the embedding makes are divided by a root."""
+    return self.logits_scale != 'never'
+
+  @property
+  def scale_untied_logits(self) -> bool:
+    """Whether those of a kernel of their own are."""
+    return self.logits_scale == 'always'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

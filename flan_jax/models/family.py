@@ -151,6 +151,8 @@ class Family(abc.ABC):
       return layers.tied_head(
           x_BxTxE, _table(params), self.config.scale_tied_logits
       )
+    if self.config.scale_untied_logits:
+      x_BxTxE = layers.scaled_down(x_BxTxE)
     return x_BxTxE, params['decoder']['logits_dense']['kernel']
 
   def _log_probabilities(

@@ -289,8 +289,13 @@ def tied_head(
   Returns:
     `x`, scaled, as float32, and the kernel [E, V].
   """
-  x = x.astype(jnp.float32)
-  return x / table_VxE.shape[1] ** 0.5 if scale else x, table_VxE.T
+  x = scaled_down(x) if scale else x.astype(jnp.float32)
+  return x, table_VxE.T
+
+
+def scaled_down(x: jax.Array) -> jax.Array:
+  """Returns what logits are made of, divided by the root of its width."""
+  return x.astype(jnp.float32) / x.shape[-1] ** 0.5
 
 
 class Positions(nn.Module):

@@ -266,6 +266,8 @@ class Block(nn.Module):
     if config.logits_via_embedding:
       logits_BxTxV = embedder.logits(x_BxTxE)
     else:
+      if config.scale_untied_logits:
+        x_BxTxE = layers.scaled_down(x_BxTxE)
       logits_BxTxV = layers.Dense(
           config.vocab_size,
           ('embed', 'vocab'),
@@ -464,7 +466,10 @@ class Transformer(nn.Module):
   def setup(self):
     config = self.config
     self.token_embedder = layers.Embed(
-        config.vocab_size, config.emb_dim, jnp.dtype(config.dtype)
+        config.vocab_size,
+        config.emb_dim,
+        jnp.dtype(config.dtype),
+        scale_logits=config.scale_tied_logits,
     )
     self.encoder = Encoder(config, self.train)
     self.decoder = Decoder(config, self.train, self.token_embedder)

@@ -4,8 +4,9 @@
 biases by distance [buckets, heads]; ours are the other way round.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+import functools
+from typing import Any, Literal
 
 from flan_jax.checkpoints.huggingface import mapping
 from flan_jax.checkpoints.huggingface import safetensors
@@ -37,21 +38,29 @@ _ROWS = 4096
 
 
 def _config(
-    facts: mapping.Json, tensors: Mapping[str, safetensors.Tensor]
+    facts: mapping.Json,
+    tensors: Mapping[str, safetensors.Tensor],
+    *,
+    scaled: Callable[[mapping.Json], bool],
+    per_layer: bool = False,
 ) -> model_config.EncoderDecoderConfig:
-  """Returns the configuration that config.json describes."""
+  """Returns the configuration that config.json describes.
+
+  Args:
+    facts: What it says.
+    tensors: The checkpoint's.
+    scaled: Whether logits are divided by the root of the width.
+    per_layer: Whether each layer has a table of biases.
+  """
   mapping.require(facts, 'is_encoder_decoder', True)
   mapping.require(facts, 'pad_token_id', 0)
   mapping.require(facts, 'eos_token_id', 1, [1])
   mapping.require(facts, 'decoder_start_token_id', 0, None)
   layers = mapping.size(facts, 'num_layers', 6)
   tied = not _has_head(facts, tensors)
-  if tied != _scaled(facts):
-    raise mapping.unsupported(
-        'tie_word_embeddings',
-        facts.get('tie_word_embeddings'),
-        'as the tensors have it',
-    )
+  scale: Literal['tied', 'always', 'never'] = 'tied'
+  if scaled(facts) != tied:
+    scale = 'never' if tied else 'always'
   return model_config.EncoderDecoderConfig(
       vocab_size=mapping.size(facts, 'vocab_size', 32128),
       emb_dim=mapping.size(facts, 'd_model', 512),
@@ -63,6 +72,8 @@ def _config(
       mlp_activations=_activations(facts),
       dropout_rate=float(facts.get('dropout_rate', 0.1)),
       logits_via_embedding=tied,
+      logits_scale=scale,
+      relative_attention_per_layer=per_layer,
       norm_epsilon=float(facts.get('layer_norm_epsilon', 1e-6)),
       relative_attention_num_buckets=mapping.size(
           facts, 'relative_attention_num_buckets', 32
@@ -91,13 +102,6 @@ def _activations(facts: mapping.Json) -> tuple[str, ...]:
   return (own, 'linear') if gate else (own,)
 
 
-def _scaled(facts: mapping.Json) -> bool:
-  """Whether logits are divided by the root of the width, as in T5 1.0."""
-  if 'scale_decoder_outputs' in facts:  # Since transformers 5.
-    return bool(facts['scale_decoder_outputs'])
-  return facts.get('tie_word_embeddings') is not False
-
-
 def _has_head(
     facts: mapping.Json, tensors: Mapping[str, safetensors.Tensor]
 ) -> bool:
@@ -120,11 +124,50 @@ def _has_head(
   )
 
 
-def _to_json(config: model_config.EncoderDecoderConfig) -> dict[str, Any]:
+def _t5_scaled(facts: mapping.Json) -> bool:
+  """Whether logits are divided by the root of the width, as in T5 1.0."""
+  if 'scale_decoder_outputs' in facts:  # Since transformers 5.
+    return bool(facts['scale_decoder_outputs'])
+  return facts.get('tie_word_embeddings') is not False
+
+
+def _umt5_scaled(facts: mapping.Json) -> bool:
+  """Whether they are in UMT5; those that Google published were not.
+
+  Theirs say that nothing is tied. Version 5 of `transformers` divides them all
+  the same, which changes probabilities but not their order; models that it has
+  written say that all is tied.
+  """
+  return facts.get('tie_word_embeddings') is not False
+
+
+def _never_scaled(facts: mapping.Json) -> bool:
+  """mT5's never are."""
+  del facts
+  return False
+
+
+def _to_json(
+    config: model_config.EncoderDecoderConfig, *, model_type: str
+) -> dict[str, Any]:
   """Returns what config.json says of a model."""
+  scaled = (
+      config.scale_tied_logits
+      if config.logits_via_embedding
+      else config.scale_untied_logits
+  )
+  # What says of logits that they are scaled, in each of the three.
+  scale = {
+      't5': {
+          'tie_word_embeddings': config.logits_via_embedding,
+          'scale_decoder_outputs': scaled,
+      },
+      'mt5': {'tie_word_embeddings': config.logits_via_embedding},
+      'umt5': {'tie_word_embeddings': scaled},
+  }[model_type]
   written = _WRITTEN[config.mlp_activations]
   return {
-      'model_type': 't5',
+      'model_type': model_type,
       'is_encoder_decoder': True,
       'vocab_size': config.vocab_size,
       'd_model': config.emb_dim,
@@ -144,17 +187,31 @@ def _to_json(config: model_config.EncoderDecoderConfig) -> dict[str, Any]:
       'dropout_rate': config.dropout_rate,
       'relative_attention_num_buckets': config.relative_attention_num_buckets,
       'relative_attention_max_distance': config.relative_attention_max_distance,
-      'tie_word_embeddings': config.logits_via_embedding,
+      **scale,
       'pad_token_id': 0,
       'eos_token_id': 1,
       'decoder_start_token_id': 0,
   }
 
 
-def _fits(config: model_config.ModelConfig) -> bool:
+def _fits(
+    config: model_config.ModelConfig,
+    *,
+    per_layer: bool = False,
+    may_scale: bool = True,
+) -> bool:
+  """Whether an architecture can be a model of ours."""
+  if not isinstance(config, model_config.EncoderDecoderConfig):
+    return False
+  scaled = (
+      config.scale_tied_logits
+      if config.logits_via_embedding
+      else config.scale_untied_logits
+  )
   return (
-      isinstance(config, model_config.EncoderDecoderConfig)
-      and config.mlp_activations in _WRITTEN
+      config.mlp_activations in _WRITTEN
+      and config.relative_attention_per_layer == per_layer
+      and (may_scale or not scaled)
   )
 
 
@@ -176,17 +233,25 @@ def _names(config: model_config.EncoderDecoderConfig) -> list[mapping.Entry]:
   ):
     for layer in range(layers):
       found += _layer(side, layer, len(config.mlp_activations))
+    tables = (
+        {f'{side}/layers_{layer}': layer for layer in range(layers)}
+        if config.relative_attention_per_layer
+        else {side: 0}
+    )
     found += [
         mapping.Entry(
-            f'{side}/relpos_bias/rel_embedding',
-            f'{side}.block.0.layer.0.SelfAttention'
+            f'{place}/relpos_bias/rel_embedding',
+            f'{side}.block.{layer}.layer.0.SelfAttention'
             '.relative_attention_bias.weight',
             True,
-        ),
+        )
+        for place, layer in tables.items()
+    ]
+    found.append(
         mapping.Entry(
             f'{side}/{side}_norm/scale', f'{side}.final_layer_norm.weight'
-        ),
-    ]
+        )
+    )
   return found
 
 
@@ -230,19 +295,41 @@ def _layer(side: str, layer: int, activations: int) -> Iterator[mapping.Entry]:
     yield mapping.Entry(f'{ours}/{norm}/scale', f'{inside}.layer_norm.weight')
 
 
+# Of a table that the first versions had and did not use, and of copies.
+_IGNORED = (
+    r'decoder\.block\.0\.layer\.1\.EncDecAttention'
+    r'\.relative_attention_bias\.weight',
+    r'(en|de)coder\.embed_tokens\.weight',
+    r'shared\.weight',
+    r'lm_head\.weight',
+)
 _T5 = mapping.Architecture(
-    config=_config,
-    to_json=_to_json,
+    config=functools.partial(_config, scaled=_t5_scaled),
+    to_json=functools.partial(_to_json, model_type='t5'),
     fits=_fits,
     names=_names,
-    ignored=(
-        # Of a table that the first versions had and did not use.
-        r'decoder\.block\.0\.layer\.1\.EncDecAttention'
-        r'\.relative_attention_bias\.weight',
-        r'(en|de)coder\.embed_tokens\.weight',
-        r'shared\.weight',
-        r'lm_head\.weight',
-    ),
+    ignored=_IGNORED,
+)
+_MT5 = mapping.Architecture(
+    config=functools.partial(_config, scaled=_never_scaled),
+    to_json=functools.partial(_to_json, model_type='mt5'),
+    fits=functools.partial(_fits, may_scale=False),
+    names=_names,
+    ignored=_IGNORED,
+)
+_UMT5 = mapping.Architecture(
+    config=functools.partial(_config, scaled=_umt5_scaled, per_layer=True),
+    to_json=functools.partial(_to_json, model_type='umt5'),
+    fits=functools.partial(_fits, per_layer=True),
+    names=_names,
+    ignored=_IGNORED,
 )
 
-ARCHITECTURES = {'T5ForConditionalGeneration': _T5}
+# The first that fits a model is what it is written as, where nothing is known
+# of what it came from.
+ARCHITECTURES = {
+    'T5ForConditionalGeneration': _T5,
+    'MT5ForConditionalGeneration': _MT5,
+    'UMT5ForConditionalGeneration': _UMT5,
+    'T5WithLMHeadModel': _T5,  # What the first versions called it.
+}

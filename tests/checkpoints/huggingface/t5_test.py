@@ -20,24 +20,39 @@ _SIZES = {
     'num_heads': 3,
     'decoder_start_token_id': 0,
 }
+_UNTIED = {'tie_word_embeddings': False}
+_KINDS = {
+    't5': (transformers.T5Config, transformers.T5ForConditionalGeneration),
+    'mt5': (transformers.MT5Config, transformers.MT5ForConditionalGeneration),
+    'umt5': (
+        transformers.UMT5Config,
+        transformers.UMT5ForConditionalGeneration,
+    ),
+}
+# Kind, whether logits have a kernel of their own, and what config.json says.
 _CASES = {
-    't5_1_0': {},
-    't5_1_1': {
-        'feed_forward_proj': 'gated-gelu',
-        'tie_word_embeddings': False,
-        'layer_norm_epsilon': 0.01,
-    },
+    't5_1_0': ('t5', False, {}),
+    't5_1_1': (
+        't5',
+        True,
+        {'feed_forward_proj': 'gated-gelu', 'layer_norm_epsilon': 0.01}
+        | _UNTIED,
+    ),
+    't5_tied_unscaled': ('t5', False, {'feed_forward_proj': 'silu'} | _UNTIED),
+    'mt5': ('mt5', True, _UNTIED | {'relative_attention_num_buckets': 8}),
+    'mt5_tied': ('mt5', False, {'relative_attention_max_distance': 20}),
+    'umt5': ('umt5', True, {'feed_forward_proj': 'gated-silu'}),
+    'umt5_tied': ('umt5', False, {}),
 }
 
 
 @pytest.fixture(scope='module', params=_CASES)
 def pair(request, tmp_path_factory, perturb):
   """A model of `transformers`, and the folder that it is saved in."""
-  facts = _CASES[request.param]
-  model = transformers.T5ForConditionalGeneration(
-      transformers.T5Config(**_SIZES, **facts)
-  )
-  if facts.get('tie_word_embeddings') is False:
+  kind, has_head, facts = _CASES[request.param]
+  make_config, make = _KINDS[kind]
+  model = make(make_config(**_SIZES, **facts))
+  if has_head:
     table = model.shared.weight
     model.lm_head.weight = torch.nn.Parameter(torch.empty_like(table))
   folder = tmp_path_factory.mktemp(request.param)
@@ -79,5 +94,62 @@ def test_logits_are_those_of_transformers(pair, loaded, batch):
     ).logits.numpy()
   model, params = loaded
   found = jax.jit(model.logits)(params, batch)
-  assert np.abs(expected).max() > 1
+  assert np.abs(expected).max() > 0.3
   np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_greedy_answers_and_scores_are_those_of_transformers(
+    pair, loaded, batch
+):
+  reference, folder = pair
+  if 'tied' in folder.name:
+    pytest.skip('their layers are those of the others')
+  model, params = loaded
+  steps = 64
+  tokens = batch['encoder_input_tokens']
+  inputs = torch.tensor(tokens)
+  # No end: 64 tokens are 64 tokens.
+  reference.generation_config.eos_token_id = None
+  expected = reference.generate(
+      inputs, attention_mask=inputs != 0, max_new_tokens=steps, do_sample=False
+  ).numpy()
+
+  @jax.jit
+  def greedy(params):
+    """Returns the likeliest tokens, and what ranking says of them."""
+    context = model.encode(params, tokens)
+    reads = model.steps(params, context)
+    logits, cache = model.start(reads, model.init_cache(len(tokens), steps))
+
+    def step(carry, _):
+      logits, cache = carry
+      token = logits[:, 0].argmax(axis=-1).astype(np.int32)
+      return model.decode_step(reads, cache, token[:, None]), token
+
+    _, answers = jax.lax.scan(step, (logits, cache), length=steps)
+    answers = answers.T
+    score = model.score(
+        params,
+        context,
+        {
+            'decoder_input_tokens': jax.numpy.pad(
+                answers[:, :-1], ((0, 0), (1, 0))
+            ),
+            'decoder_target_tokens': answers,
+            'decoder_segment_ids': jax.numpy.ones_like(answers),
+        },
+    )
+    return answers, score
+
+  answers, scores = greedy(params)
+  np.testing.assert_array_equal(answers, expected[:, 1:])
+  assert len(np.unique(answers)) > 5
+  with torch.no_grad():
+    logits = reference(
+        input_ids=inputs,
+        attention_mask=inputs != 0,
+        decoder_input_ids=torch.tensor(expected[:, :-1]),
+    ).logits
+  whole = torch.log_softmax(logits, dim=-1).numpy()
+  wanted = np.take_along_axis(whole, expected[:, 1:, None], axis=2)[..., 0]
+  np.testing.assert_allclose(scores, wanted, atol=1e-4)
