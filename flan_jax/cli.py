@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
       engine.ask,
       engine.eval,
       engine.compare,
+      engine.convert,
       data.tasks,
       data.show,
       data.mixture,

@@ -25,6 +25,7 @@ LAYERS = (
         'checking',
         'compare',
         'composition',
+        'convert',
         'documenting',
         'preparation',
         'seqio_tasks',
@@ -180,6 +181,7 @@ def test_data_folders_hold_no_python(root):
         'predict',
         'ask',
         'evaluate',
+        'convert',
         'configuration',
     ],
 )

@@ -14,11 +14,11 @@ from flan_jax import storage
 
 ARRAYS = ('params', 'optimizer')
 POSITION = 'position'
-_METADATA = '_METADATA'
+METADATA = '_METADATA'
 _MANIFEST = 'manifest.ocdbt'
 # JsonCheckpointHandler's file.
-_JSON = 'metadata'
-_ARRAY = '.zarray'
+JSON = 'metadata'
+_ARRAY = '/.zarray'
 
 
 def fault(
@@ -38,8 +38,8 @@ def fault(
   """
   item = POSITION
   try:
-    read_position(checkpoint)
-    for item in ARRAYS:
+    saved = read_position(checkpoint)
+    for item in ARRAYS if saved.get('optimizer', True) else ARRAYS[:1]:
       _read_arrays(checkpoint / item, index, count)
   except (OSError, ValueError, TypeError, KeyError) as error:
     return reason(item, error)
@@ -67,7 +67,7 @@ def read_position(checkpoint: pathlib.Path) -> dict[str, Any]:
     OSError: It is not there.
     ValueError: It is no JSON, or another's.
   """
-  path = checkpoint / POSITION / _JSON
+  path = checkpoint / POSITION / JSON
   saved = json.loads(path.read_text(encoding='utf-8'))
   if not isinstance(saved, dict) or not {'step', 'data'} <= saved.keys():
     raise ValueError('holds no data position')
@@ -93,23 +93,46 @@ def reason(item: str, error: BaseException) -> str:
 
 def _read_arrays(item: pathlib.Path, index: int, count: int) -> None:
   """Reads a share of an item's arrays; raises what goes wrong."""
-  import tensorstore
+  json.loads((item / METADATA).read_text(encoding='utf-8'))
+  for name in array_names(item)[index::count]:
+    open_array(item, name).read().result()
 
-  json.loads((item / _METADATA).read_text(encoding='utf-8'))
+
+def database(item: pathlib.Path) -> dict[str, str]:
+  """Returns where tensorstore finds the arrays of an item."""
   scheme = '' if storage.is_address(item) else 'file://'
-  base = {
+  return {
       'driver': 'ocdbt',
       'base': f'{scheme}{storage.absolute(item)}/',
   }
+
+
+def array_names(item: pathlib.Path) -> list[str]:
+  """Returns the names of an item's arrays, 'encoder.layers_0.mlp.wo.kernel'.
+
+  Raises:
+    OSError: It is not there.
+    ValueError: It is broken.
+  """
+  import tensorstore
+
   if not (item / _MANIFEST).is_file():
     raise FileNotFoundError(item)  # Else it would be an empty database.
-  keys = tensorstore.KvStore.open(base).result().list().result()
-  names = sorted(
+  keys = tensorstore.KvStore.open(database(item)).result().list().result()
+  return sorted(
       key.decode().removesuffix(_ARRAY)
       for key in keys
       if key.endswith(_ARRAY.encode())
   )
-  for name in names[index::count]:
-    spec = {'driver': 'zarr', 'kvstore': {**base, 'path': name}}
-    array = tensorstore.open(spec, open=True, read=True).result()
-    array.read().result()
+
+
+def open_array(item: pathlib.Path, name: str) -> Any:
+  """Returns an array of an item, a `tensorstore.TensorStore`.
+
+  Raises:
+    ValueError: It is not there, or broken.
+  """
+  import tensorstore
+
+  spec = {'driver': 'zarr', 'kvstore': {**database(item), 'path': name}}
+  return tensorstore.open(spec, open=True, read=True).result()

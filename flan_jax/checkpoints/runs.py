@@ -28,7 +28,7 @@ _BROKEN = 'broken_'
 _UNSET = object()
 _STEP = re.compile(rf'{PREFIX}_(\d+)')
 # Orbax puts it into a checkpoint in a bucket last of all.
-_COMPLETE = 'commit_success.txt'
+COMPLETE = 'commit_success.txt'
 _FAMILIES = {cls.family: cls for cls in model_config.FAMILIES}
 
 
@@ -45,7 +45,7 @@ def steps(directory: str | os.PathLike[str]) -> list[int]:
       int(match.group(1))
       for path in folder.iterdir()
       if (match := _STEP.fullmatch(path.name))
-      and (not storage.is_address(path) or (path / _COMPLETE).is_file())
+      and (not storage.is_address(path) or (path / COMPLETE).is_file())
   )
 
 

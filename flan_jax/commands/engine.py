@@ -301,3 +301,57 @@ def compare(commands: Any) -> None:
       help='where the curves go (default: %(default)s)',
   )
   parser.set_defaults(run='flan_jax.compare:main')
+
+
+def convert(commands: Any) -> None:
+  parser = commands.add_parser(
+      'convert',
+      help='turn a checkpoint of one format into one of another',
+      description=(
+          'Turns a checkpoint of one format into one of another:\n  huggingface'
+          '  a folder with config.json and *.safetensors\n  t5x          a'
+          ' checkpoint of T5X\n  native       a run of our own, a'
+          ' MODEL_DIR\nWhich one SRC is in is found by looking. The page'
+          ' docs/checkpoints.md says what is\ncarried along.'
+      ),
+  )
+  parser.add_argument('source', metavar='SRC', help='the checkpoint to read')
+  parser.add_argument('target', metavar='DST', help='the folder to make')
+  formats = ('huggingface', 't5x', 'native')
+  parser.add_argument(
+      '--from',
+      dest='source_format',
+      choices=formats,
+      help='the format of SRC, where it holds several',
+  )
+  parser.add_argument(
+      '--to',
+      dest='target_format',
+      choices=formats,
+      help=(
+          'the format of DST (default: huggingface for a run of our own, and'
+          ' native for all others)'
+      ),
+  )
+  parser.add_argument(
+      '--step', type=int, help='which checkpoint of a run (default: the newest)'
+  )
+  parser.add_argument(
+      '--vocabulary',
+      metavar='FILE',
+      help="a SentencePiece model, or bytes (default: SRC's own)",
+  )
+  parser.add_argument(
+      '--dtype',
+      choices=('float32', 'bfloat16', 'float16'),
+      help="of DST's tensors, for huggingface (default: as SRC has them)",
+  )
+  parser.add_argument(
+      '--allow-missing',
+      action='store_true',
+      help=(
+          'draw parameters that SRC lacks at random, and leave out what its'
+          ' architecture does not know'
+      ),
+  )
+  parser.set_defaults(run='flan_jax.convert:main')

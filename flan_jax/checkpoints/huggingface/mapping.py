@@ -105,6 +105,27 @@ class Entry:
       tensor = tensor[(slice(None),) * axis + (slice(begin, end),)]
     return tensor.T if self.transpose else tensor
 
+  def back(self, parameter: np.ndarray) -> np.ndarray:
+    """Returns their tensor, a view of our parameter; undoes `of` if no part."""
+    return parameter.T if self.transpose else parameter
+
+  def whole(
+      self,
+      ours: Sequence[int],
+      parts: Sequence[tuple[int, int, int] | None] = (None,),
+  ) -> tuple[int, ...]:
+    """Returns the shape of their tensor, from that of our parameter.
+
+    Args:
+      ours: Our parameter's.
+      parts: The parts of all entries of this tensor.
+    """
+    shape = list(reversed(ours)) if self.transpose else list(ours)
+    for part in parts:
+      if part is not None:
+        shape[part[0]] = max(part[2], *(p[2] for p in parts if p))
+    return tuple(shape)
+
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:

@@ -153,8 +153,8 @@ def folder(path: pathlib.Path) -> dict[str, Tensor]:
 
 def header(
     shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]],
-) -> tuple[bytes, int]:
-  """Returns the first bytes of a file, and how long the whole file is.
+) -> bytes:
+  """Returns the first bytes of a file, which the tensors' follow.
 
   Args:
     shapes: Shape and dtype of the tensors, in the order of their bytes.
@@ -172,7 +172,7 @@ def header(
   text = json.dumps(facts, separators=(',', ':')).encode()
   # The tensors begin at a multiple of 8, as the format's own writer has it.
   text += b' ' * (-len(text) % 8)
-  return struct.pack('<Q', len(text)) + text, 8 + len(text) + place
+  return struct.pack('<Q', len(text)) + text
 
 
 def _cut(path: pathlib.Path, size: int, wanted: int) -> errors.UserError:

@@ -1,0 +1,219 @@
+"""Turns a checkpoint of one format into one of another.
+
+    flan-jax convert google/flan-t5-base runs/flan_t5_base
+    flan-jax convert runs/mini exported --to=huggingface
+
+Parameters are read, turned round and written one by one. DST gets its name
+when it is complete.
+"""
+
+import argparse
+from collections.abc import Iterator
+import contextlib
+import math
+import os
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+import flan_jax
+from flan_jax import errors
+from flan_jax import storage
+from flan_jax import vocabularies
+from flan_jax.checkpoints import foreign
+from flan_jax.checkpoints import formats
+from flan_jax.checkpoints import places
+import numpy as np
+
+
+def main(args: argparse.Namespace) -> int:
+  """Converts; returns the exit code.
+
+  Raises:
+    UserError: SRC cannot be read, is of a model that DST's format does not
+      know, or DST is there.
+  """
+  target = storage.path(args.target)
+  storage.check('DST', args.target)
+  with storage.reached('DST', target):
+    _check_free(target)
+  source = formats.open_source(args.source, args.source_format, args.step)
+  to = args.target_format or _other(source.format)
+  with contextlib.closing(_Bar(source)) as bar:
+    whole = _whole(source, args.allow_missing)
+    watched = _Watched(whole, bar)
+    vocabulary = _vocabulary(source, args.vocabulary)
+    with _staged(target) as staged:
+      _write(to, staged, watched, vocabulary, args)
+  print(
+      f'{target}: {to}, from {source.format}; {_count(watched):,} parameters',
+      file=sys.stderr,
+  )
+  return 0
+
+
+def _other(source_format: str) -> str:
+  """Returns what to convert to where nothing is said."""
+  if source_format == formats.NATIVE:
+    return formats.HUGGINGFACE
+  return formats.NATIVE
+
+
+def _check_free(target: pathlib.Path) -> None:
+  """Refuses a DST that is there, unless it is an empty folder."""
+  if target.is_dir() and not any(target.iterdir()):
+    return
+  if target.exists():
+    raise errors.UserError(
+        f'DST: {target}: exists; name a folder that does not, or remove it'
+    )
+
+
+@contextlib.contextmanager
+def _staged(target: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a folder that becomes `target` unless something goes wrong.
+
+  In a bucket, where nothing can be renamed in one go, it is `target` itself.
+  """
+  if storage.is_address(target):
+    yield target
+    return
+  temporary = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
+  try:
+    temporary.mkdir(parents=True)
+    yield temporary
+    os.replace(temporary, target)
+  except OSError as error:
+    raise errors.UserError(
+        f'DST: {target}: cannot be written ({storage.reason(error)})'
+    ) from error
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _whole(source: foreign.Source, allow_missing: bool) -> foreign.Source:
+  """Returns a source that has all parameters of its model, and no others."""
+  from flan_jax.checkpoints import sharded
+  from flan_jax.models import interface
+
+  model = interface.create(source.config)
+  return sharded.complete(source, model, allow_missing)
+
+
+def _vocabulary(source: foreign.Source, given: str | None) -> str | None:
+  """Returns what `vocabularies.load` is to be given.
+
+  Raises:
+    UserError: The vocabulary has more ids than the model.
+  """
+  spec = given or source.vocabulary
+  if spec is None:
+    return None
+  vocabulary = vocabularies.load(spec)
+  if vocabulary.size > source.config.most_ids:
+    raise errors.UserError(
+        f'{"--vocabulary: " * bool(given)}{spec}: has {vocabulary.size:,} ids,'
+        f' and the embedding of {source.path} has'
+        f' {source.config.most_ids:,} rows; it is of another model'
+    )
+  return spec
+
+
+def _write(
+    to: str,
+    directory: pathlib.Path,
+    source: foreign.Source,
+    vocabulary: str | None,
+    args: argparse.Namespace,
+) -> None:
+  """Writes a checkpoint in a format."""
+  if args.dtype is not None and to != formats.HUGGINGFACE:
+    raise errors.UserError(f'--dtype: is for --to={formats.HUGGINGFACE} alone')
+  if to == formats.HUGGINGFACE:
+    from flan_jax.checkpoints.huggingface import writing
+
+    dtype = None if args.dtype is None else _dtype(args.dtype)
+    writing.write(directory, source, vocabulary, dtype)
+  elif to == formats.T5X:
+    from flan_jax.checkpoints.t5x import writing as t5x
+
+    t5x.write(directory, source, None)
+  else:
+    _write_native(directory, source, vocabulary)
+
+
+def _write_native(
+    directory: pathlib.Path, source: foreign.Source, vocabulary: str | None
+) -> None:
+  """Writes a run of ours that has one checkpoint.
+
+  Raises:
+    UserError: There is no vocabulary.
+  """
+  from flan_jax.checkpoints import native_writing
+
+  if vocabulary is None:
+    raise errors.UserError(
+        f'--vocabulary: is needed: {source.path} comes with none; name a'
+        ' SentencePiece model, or bytes'
+    )
+  facts = {
+      'lengths': dict(places.LENGTHS),
+      'mixture': None,
+      'parameters': _count(source),
+      'flan_jax': flan_jax.__version__,
+      'converted_from': {'format': source.format, 'path': str(source.path)},
+  }
+  native_writing.write(
+      directory, source, vocabularies.load(vocabulary), vocabulary, facts
+  )
+
+
+def _dtype(name: str) -> np.dtype:
+  import ml_dtypes
+
+  return np.dtype(ml_dtypes.bfloat16 if name == 'bfloat16' else name)
+
+
+def _count(source: foreign.Source) -> int:
+  return sum(math.prod(shape) for shape, _ in source.shapes.values())
+
+
+class _Bar:
+  """A progress bar that counts the bytes that are read."""
+
+  def __init__(self, source: foreign.Source):
+    import tqdm
+
+    self._bar = tqdm.tqdm(
+        total=sum(
+            math.prod(shape) * dtype.itemsize
+            for shape, dtype in source.shapes.values()
+        ),
+        unit='B',
+        unit_scale=True,
+        disable=None,  # Only on a terminal.
+    )
+
+  def add(self, count: int) -> None:
+    self._bar.update(count)
+
+  def close(self) -> None:
+    self._bar.close()
+
+
+class _Watched:
+  """A source that tells a progress bar what is read; see `foreign.Source`."""
+
+  def __init__(self, source: foreign.Source, bar: _Bar):
+    self._source = source
+    self._bar = bar
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._source, name)
+
+  def read(self, name: str, index: foreign.Index | None = None) -> np.ndarray:
+    found = self._source.read(name, index)
+    self._bar.add(found.nbytes)
+    return found
