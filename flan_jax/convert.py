@@ -43,7 +43,9 @@ def main(args: argparse.Namespace) -> int:
   with contextlib.closing(_Bar(source)) as bar:
     whole = _whole(source, args.allow_missing)
     watched = _Watched(whole, bar)
-    vocabulary = _vocabulary(source, args.vocabulary)
+    vocabulary = args.vocabulary or source.vocabulary
+    if vocabulary is not None:
+      foreign.vocabulary(source, vocabulary)  # Whether it fits.
     with _staged(target) as staged:
       _write(to, staged, watched, vocabulary, args)
   print(
@@ -99,25 +101,6 @@ def _whole(source: foreign.Source, allow_missing: bool) -> foreign.Source:
 
   model = interface.create(source.config)
   return sharded.complete(source, model, allow_missing)
-
-
-def _vocabulary(source: foreign.Source, given: str | None) -> str | None:
-  """Returns what `vocabularies.load` is to be given.
-
-  Raises:
-    UserError: The vocabulary has more ids than the model.
-  """
-  spec = given or source.vocabulary
-  if spec is None:
-    return None
-  vocabulary = vocabularies.load(spec)
-  if vocabulary.size > source.config.most_ids:
-    raise errors.UserError(
-        f'{"--vocabulary: " * bool(given)}{spec}: has {vocabulary.size:,} ids,'
-        f' and the embedding of {source.path} has'
-        f' {source.config.most_ids:,} rows; it is of another model'
-    )
-  return spec
 
 
 def _write(

@@ -10,6 +10,7 @@ import pathlib
 from typing import Any, Protocol
 
 from flan_jax import errors
+from flan_jax import vocabularies
 from flan_jax.models import config as model_config
 import numpy as np
 
@@ -121,7 +122,7 @@ def differences(source: Source, wanted: Mapping[str, Any]) -> Differences:
       found = source.shapes[name][0]
       if tuple(found) != tuple(leaf.shape):
         shapes.append(
-            f'{source.origin(name)} ({name}) is {_written(found)} there and'
+            f'{_both(source.origin(name), name)} is {_written(found)} there and'
             f' {_written(leaf.shape)} in the model'
         )
   return Differences(
@@ -149,11 +150,20 @@ def check(
   found = differences(source, wanted)
   problems = list(found.shapes)
   if not allow_missing:
-    problems += [f'{name} is missing' for name in found.missing]
+    problems += [
+        f'{_both(source.origin(name), name)} is missing'
+        for name in found.missing
+    ]
     problems += [f'{name} is not known' for name in found.unexpected]
   if problems:
+    mend = ''
+    if len(problems) > len(found.shapes):
+      mend = (
+          '; `flan-jax convert --allow-missing` draws what is missing at'
+          ' random, and leaves out what is not known'
+      )
     raise errors.UserError(
-        f'{source.path}: does not have the parameters of the model:'
+        f'{source.path}: does not have the parameters of the model{mend}:'
         f' {_listed(problems)}'
     )
   return found
@@ -187,9 +197,34 @@ def check_config(source: Source, config: model_config.ModelConfig) -> None:
     )
 
 
+def vocabulary(source: Source, spec: str) -> vocabularies.Vocabulary:
+  """Returns a source's vocabulary, or one that is to go with it.
+
+  Args:
+    source: The checkpoint.
+    spec: What `vocabularies.load` takes.
+
+  Raises:
+    UserError: It is not there, or has more ids than the model.
+  """
+  found = vocabularies.load(spec)
+  if found.size > source.config.most_ids:
+    raise errors.UserError(
+        f'{spec}: the vocabulary has {found.size:,} ids, and the embedding of'
+        f' {source.path} has {source.config.most_ids:,} rows: it is of another'
+        ' model'
+    )
+  return found
+
+
 def _listed(problems: Iterable[str]) -> str:
   found = list(problems)
   return found[0] if len(found) == 1 else '\n  ' + '\n  '.join(found)
+
+
+def _both(theirs: str, ours: str) -> str:
+  """Returns both names of a parameter."""
+  return theirs if theirs == ours else f'{theirs} ({ours})'
 
 
 def _written(shape: Iterable[int]) -> str:

@@ -80,14 +80,7 @@ class Place:
           f'{self.directory}: holds no vocabulary; convert it with'
           ' `flan-jax convert --vocabulary=FILE`'
       )
-    vocabulary = vocabularies.load(spec)
-    if vocabulary.size > self.source.config.most_ids:
-      raise errors.UserError(
-          f'{spec}: the vocabulary has {vocabulary.size:,} ids, and the'
-          f' embedding of {self.directory} has'
-          f' {self.source.config.most_ids:,} rows: it is of another model'
-      )
-    return vocabulary
+    return foreign.vocabulary(self.source, spec)
 
   def candidates(self, given: str | os.PathLike[str]) -> list[pathlib.Path]:
     """Returns the checkpoint that is named, or all of a run, newest first.

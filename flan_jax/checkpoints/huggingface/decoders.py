@@ -224,7 +224,7 @@ def tables(
     embedding: Their name of the table.
     head: Their name of the head; files of tied models may have it too.
   """
-  rows = (1, config.vocab_size)
+  rows = (1, config.num_ids, config.vocab_size)
   ours = 'decoder/token_embedder/embedding'
   if config.logits_via_embedding:
     return [mapping.Entry(ours, embedding, rows=rows, other_names=(head,))]

@@ -29,8 +29,8 @@ class Entry:
     part: Where the tensor holds several parameters of ours side by side: the
       tensor's axis, and where on it this one begins and ends.
     rows: Where ours has rows that the tensor lacks, which are 0: which of ours
-      is the tensor's first, and how many ours has. Rows are along the tensor's
-      first axis.
+      is the tensor's first, how many the tensor has, and how many ours has.
+      Rows are along the tensor's first axis.
     other_names: Names that the tensor has in other versions' files; the first
       that is there is read. Those that are there as well hold the same.
   """
@@ -39,7 +39,7 @@ class Entry:
   theirs: str
   transpose: bool = False
   part: tuple[int, int, int] | None = None
-  rows: tuple[int, int] | None = None
+  rows: tuple[int, int, int] | None = None
   other_names: tuple[str, ...] = ()
 
   def shape(self, theirs: Sequence[int]) -> tuple[int, ...]:
@@ -50,9 +50,9 @@ class Entry:
       # No more than there is, so that a tensor too small shows.
       shape[axis] = max(0, min(end, shape[axis]) - begin)
     if self.rows is not None:
-      before, count = self.rows
-      # More than there are, so that a tensor too large shows.
-      shape[0] = max(before + shape[0], count)
+      _, there, count = self.rows
+      # One too few or too many shows.
+      shape[0] += count - there
     return tuple(reversed(shape)) if self.transpose else tuple(shape)
 
   def taken(self, tensor: np.ndarray, index: Index | None = None) -> np.ndarray:
@@ -66,7 +66,7 @@ class Entry:
     if self.rows is None:
       return np.array(view if index is None else view[index], order='C')
     axis = view.ndim - 1 if self.transpose else 0
-    before, count = self.rows
+    before, _, count = self.rows
     shape = list(view.shape)
     shape[axis] = count
     bounds = [
@@ -86,18 +86,6 @@ class Entry:
       found[tuple(ours)] = view[tuple(theirs)]
     return found
 
-  def back(self, parameter: np.ndarray, rows: int) -> np.ndarray:
-    """Returns what the tensor holds of our parameter, a view.
-
-    Args:
-      parameter: Ours.
-      rows: How many rows the tensor has, where ours has more.
-    """
-    tensor = parameter.T if self.transpose else parameter
-    if self.rows is None:
-      return tensor
-    return tensor[self.rows[0] : self.rows[0] + rows]
-
   def of(self, tensor: np.ndarray) -> np.ndarray:
     """Returns our parameter, a view of their tensor, without further rows."""
     if self.part is not None:
@@ -106,8 +94,12 @@ class Entry:
     return tensor.T if self.transpose else tensor
 
   def back(self, parameter: np.ndarray) -> np.ndarray:
-    """Returns their tensor, a view of our parameter; undoes `of` if no part."""
-    return parameter.T if self.transpose else parameter
+    """Returns what the tensor holds of our parameter, a view."""
+    tensor = parameter.T if self.transpose else parameter
+    if self.rows is None:
+      return tensor
+    before, count, _ = self.rows
+    return tensor[before : before + count]
 
   def whole(
       self,
@@ -121,6 +113,8 @@ class Entry:
       parts: The parts of all entries of this tensor.
     """
     shape = list(reversed(ours)) if self.transpose else list(ours)
+    if self.rows is not None:
+      shape[0] = self.rows[1]
     for part in parts:
       if part is not None:
         shape[part[0]] = max(part[2], *(p[2] for p in parts if p))

@@ -113,7 +113,8 @@ class _Tensor:
     self._entries = entries
     self.dtype = dtype or source.shapes[entries[0].ours][1]
     self.shape = entries[0].whole(
-        source.shapes[entries[0].ours][0], [entry.part for entry in entries]
+        source.shapes[entries[0].ours][0],
+        [entry.part for entry in entries],
     )
 
   @property
@@ -134,7 +135,9 @@ class _Tensor:
       tensor = np.empty(self.shape, self.dtype)
       for entry in (first, *more):
         entry.of(tensor)[...] = self._cast(entry)
-    file.write(np.ascontiguousarray(tensor).data.cast('B'))
+    # Python knows no bfloat16; bytes it knows.
+    whole = np.ascontiguousarray(tensor).reshape(-1)
+    file.write(whole.view(np.uint8).data)
 
   def _cast(self, entry: mapping.Entry) -> np.ndarray:
     found = self._source.read(entry.ours)

@@ -207,13 +207,13 @@ def test_what_is_written_reads_as_the_same_model(pair):
 def test_parts_of_a_table_are_those_of_the_whole():
   tensor = np.arange(15.0).reshape(5, 3)
   for transpose in (False, True):
-    entry = mapping.Entry('ours', 'theirs', transpose, rows=(1, 8))
+    entry = mapping.Entry('ours', 'theirs', transpose, rows=(1, 5, 8))
     whole = np.zeros((8, 3))
     whole[1:6] = tensor
     whole = whole.T if transpose else whole
     assert entry.shape((5, 3)) == whole.shape
     np.testing.assert_array_equal(entry.taken(tensor), whole)
-    np.testing.assert_array_equal(entry.back(whole, 5), tensor)
+    np.testing.assert_array_equal(entry.back(whole), tensor)
     for begin in range(8):
       for end in range(begin, 9):
         index = (slice(begin, end), slice(1, 3))
