@@ -3,31 +3,35 @@
 import json
 import pathlib
 
-from flan_jax import paths
 from flan_jax import storage
+from flan_jax import vocabularies
 
-_SENTINELS = 100  # As `vocabularies` adds them to a SentencePiece model.
 
-
-def write(directory: pathlib.Path, vocabulary: str) -> None:
+def write(directory: pathlib.Path, spec: str) -> None:
   """Writes a tokenizer's files.
 
   Args:
     directory: Where they go; the folder exists.
-    vocabulary: 'bytes', or a SentencePiece model's path.
+    spec: What `vocabularies.load` makes the vocabulary from.
   """
+  vocabulary = vocabularies.load(spec)
   facts: dict[str, object] = {
       'eos_token': '</s>',
       'pad_token': '<pad>',
       'unk_token': '<unk>',
+      'extra_ids': vocabulary.describe().get('extra_ids', 0),
   }
-  if vocabulary == 'bytes':
-    facts |= {'tokenizer_class': 'ByT5Tokenizer', 'extra_ids': 0}
+  if spec == 'bytes':
+    facts['tokenizer_class'] = 'ByT5Tokenizer'
   else:
-    storage.write(
-        directory / 'spiece.model', paths.find(vocabulary).read_bytes()
-    )
-    facts |= {'tokenizer_class': 'T5Tokenizer', 'extra_ids': _SENTINELS}
+    _, files = vocabularies.copies(vocabulary, spec)
+    for name, path in files.items():
+      own = pathlib.PurePath(name).name
+      own = 'spiece.model' if own == vocabularies.COPY else own
+      storage.write(directory / own, path.read_bytes())
+    if vocabularies.COPY not in files:
+      return  # A tokenizer of theirs, whose files say what it is.
+    facts['tokenizer_class'] = 'T5Tokenizer'
   storage.write(
       directory / 'tokenizer_config.json',
       json.dumps(facts, indent=2, sort_keys=True) + '\n',
