@@ -65,11 +65,7 @@ def load(
   """
   adapter.base.check(folder.parent)
   split = split_of(model, adapter)
-  like = partitioning.placed(split.trained, split.trained_axes, mesh)
-  reading.check(folder / _PARAMS, like)
-  trained = averaged(folder, like) if use_ema else None
-  if trained is None:
-    trained = reading.restore(folder / _PARAMS, like)
+  trained = read(folder, split, mesh, use_ema)
   params = split.join(trained, split.divide(base())[1])
   if adapter.lora is not None:
     params = adapters.merged(params, adapter.lora)
@@ -90,6 +86,24 @@ def split_of(model: interface.Model, adapter: bases.Adapter) -> adapters.Split:
   """Returns what of a model, given without adapters, was trained."""
   config = dataclasses.replace(model.config, lora=adapter.lora)
   return adapters.Split(interface.create(config), adapter.trained)
+
+
+def read(
+    folder: pathlib.Path,
+    split: adapters.Split,
+    mesh: jax.sharding.Mesh,
+    use_ema: bool = False,
+) -> Any:
+  """Returns what a checkpoint holds: the trained part of a model.
+
+  Raises:
+    UserError: It is of another model, or keeps no average.
+  """
+  like = partitioning.placed(split.trained, split.trained_axes, mesh)
+  reading.check(folder / _PARAMS, like)
+  if use_ema:
+    return averaged(folder, like)
+  return reading.restore(folder / _PARAMS, like)
 
 
 def averaged(folder: pathlib.Path, like: Any) -> Any:
