@@ -82,12 +82,34 @@ def write(
       partitioning.MeshConfig(data=1), jax.local_devices()[:1]
   )
   trained = adapted.read(place.folder, split, mesh, use_ema)
-  entries = _architecture(adapter.base, config).names(config)
-  modules = _modules(entries, jax.device_get(layout.flatten(trained)))
+  found = files(adapter, config, jax.device_get(layout.flatten(trained)))
   storage.make_folder(path)
-  storage.write(path / WEIGHTS, _file(modules))
+  for name, content in found.items():
+    storage.write(path / name, content)
+
+
+def files(
+    adapter: bases.Adapter,
+    config: model_config.ModelConfig,
+    flat: Mapping[str, np.ndarray],
+) -> dict[str, bytes]:
+  """Returns the contents of the files by their names.
+
+  Args:
+    adapter: What the run says.
+    config: The model, without adapters.
+    flat: Adapters under T5X's names, one entry a layer.
+
+  Raises:
+    UserError: The model is none that `transformers` has.
+  """
+  entries = _architecture(adapter.base, config).names(config)
+  modules = _modules(entries, flat)
   facts = _config(adapter, config, modules, entries)
-  storage.write(path / CONFIG, json.dumps(facts, indent=2) + '\n')
+  return {
+      WEIGHTS: _file(modules),
+      CONFIG: f'{json.dumps(facts, indent=2)}\n'.encode(),
+  }
 
 
 def _architecture(

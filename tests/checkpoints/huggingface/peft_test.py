@@ -6,6 +6,7 @@ import warnings
 
 from flan_jax import errors
 from flan_jax import partitioning
+from flan_jax.checkpoints import bases
 from flan_jax.checkpoints import formats
 from flan_jax.checkpoints import native
 from flan_jax.checkpoints import places
@@ -296,3 +297,76 @@ def test_only_adapters_are_written(project, folder, tmp_path):
       peft_lib.write(places.locate(path), tmp_path / 'out')
     assert '\n' not in str(error.value)
     assert not (tmp_path / 'out').exists()
+
+
+_DECODERS = {
+    'gpt2': (
+        transformers.GPT2LMHeadModel,
+        transformers.GPT2Config(
+            vocab_size=101,
+            n_embd=24,
+            n_layer=2,
+            n_head=3,
+            n_positions=32,
+            bos_token_id=100,
+            eos_token_id=0,
+        ),
+        # Query and value lie in one tensor, beside the keys.
+        ('query', 'value', 'wo'),
+    ),
+    'llama': (
+        transformers.LlamaForCausalLM,
+        transformers.LlamaConfig(
+            vocab_size=101,
+            hidden_size=20,
+            intermediate_size=28,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=6,
+            bos_token_id=99,
+            eos_token_id=0,
+        ),
+        ('query', 'value', 'wi_0'),
+    ),
+}
+
+
+@pytest.mark.parametrize('name', _DECODERS)
+def test_adapters_of_decoders_run_in_peft(name, perturb, mesh, tmp_path):
+  kind, sizes, targets = _DECODERS[name]
+  perturb(kind(sizes), scale=0.1).save_pretrained(tmp_path / 'base')
+  config = formats.open_source(tmp_path / 'base').config
+  lora = model_config.Lora(rank=2, alpha=6, targets=targets)
+  model = interface.create(dataclasses.replace(config, lora=lora))
+  split = adapters.Split(model)
+  rng = np.random.default_rng(0)
+  own = jax.tree.map(
+      lambda x: 0.3 * rng.normal(size=x.shape).astype(np.float32),
+      split.trained,
+  )
+  plain = native.load_params(tmp_path / 'base', interface.create(config), mesh)
+  base = bases.Base.of(tmp_path / 'base')
+  files = peft_lib.files(
+      bases.Adapter(lora=lora, trained=None, base=base),
+      config,
+      model.unstack(own),
+  )
+  (tmp_path / 'out').mkdir()
+  for file, content in files.items():
+    (tmp_path / 'out' / file).write_bytes(content)
+  theirs = kind.from_pretrained(tmp_path / 'base')
+  # Ids are theirs and 1, and 0 is how a row begins.
+  ids = rng.integers(1, 102, (2, 9)).astype(np.int32)
+  read = np.pad(ids, ((0, 0), (1, 0)))[:, :-1]
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    warnings.filterwarnings('ignore', '`is_gradient_checkpointing` is')
+    theirs = peft.PeftModel.from_pretrained(theirs, tmp_path / 'out').eval()
+  with torch.no_grad():
+    given = torch.tensor(np.where(read == 0, config.begin_id, read)).long()
+    expected = theirs(input_ids=given - 1).logits.numpy()
+  batch = {'decoder_input_tokens': read, 'decoder_target_tokens': ids}
+  params = split.join(own, split.divide(plain)[1])
+  found = jax.jit(model.logits)(params, batch)
+  np.testing.assert_allclose(found[..., 1:102], expected, atol=1e-5)
