@@ -2,6 +2,7 @@
 
     flan-jax convert google/flan-t5-base runs/flan_t5_base
     flan-jax convert runs/mini exported --to=huggingface
+    flan-jax convert runs/adapters exported --to=peft
 
 Parameters are read, turned round and written one by one. DST gets its name
 when it is complete.
@@ -38,6 +39,8 @@ def main(args: argparse.Namespace) -> int:
   storage.check('DST', args.target)
   with storage.reached('DST', target):
     _check_free(target)
+  if args.target_format == formats.PEFT:
+    return _write_adapters(target, args)
   source = formats.open_source(args.source, args.source_format, args.step)
   to = args.target_format or _other(source.format)
   with contextlib.closing(_Bar(source)) as bar:
@@ -151,6 +154,24 @@ def _write_native(
   native_writing.write(
       directory, source, vocabularies.load(vocabulary), vocabulary, facts
   )
+
+
+def _write_adapters(target: pathlib.Path, args: argparse.Namespace) -> int:
+  """Writes the adapters of a run for PEFT; returns the exit code.
+
+  Raises:
+    UserError: SRC has none, or none that PEFT can read.
+  """
+  from flan_jax.checkpoints.huggingface import peft
+
+  if args.dtype is not None:
+    raise errors.UserError(f'--dtype: is for --to={formats.HUGGINGFACE} alone')
+  source = storage.path(args.source)
+  place = places.locate(formats.at(source, args.step))
+  with _staged(target) as staged:
+    count = peft.write(place, staged)
+  print(f'{target}: {formats.PEFT}; {count:,} parameters', file=sys.stderr)
+  return 0
 
 
 def _dtype(name: str) -> np.dtype:

@@ -4,6 +4,7 @@ import json
 import pathlib
 import shutil
 
+from flan_jax import cli
 from flan_jax import errors
 from flan_jax.checkpoints import bases
 from flan_jax.checkpoints import native
@@ -227,6 +228,15 @@ def test_chosen_layers_are_trained_and_kept_alone(chosen, base):
   for name, array in before.items():
     assert np.array_equal(after[name], array) != _chosen(name), name
     assert np.array_equal(mean[name], after[name]) != _chosen(name), name
+
+
+def test_chosen_layers_are_converted_with_the_rest(chosen, tmp_path):
+  out = tmp_path / 'whole'
+  assert cli.main(['convert', str(chosen), str(out), '--to=native']) == 0
+  one, other = _flat(chosen), _flat(out)
+  assert set(one) == set(other)
+  for name, array in one.items():
+    np.testing.assert_array_equal(other[name], array, err_msg=name)
 
 
 def test_chosen_layers_move_as_if_the_others_had_been_frozen(

@@ -24,6 +24,8 @@ NATIVE = 'native'
 T5X = 't5x'
 HUGGINGFACE = 'huggingface'
 ALL = (HUGGINGFACE, T5X, NATIVE)
+# Of adapters; written only.
+PEFT = 'peft'
 
 _PICKLE_NAMES = ('*.bin', '*.bin.index.json', '*.pt', '*.pth')
 _SHARDS = '*.safetensors'
@@ -153,16 +155,25 @@ def open_source(
     _check_huggingface(place)
     source: foreign.Source = huggingface.Checkpoint(place)
   elif found == T5X:
-    source = t5x.open_source(_at(place, step))
+    source = t5x.open_source(at(place, step))
   else:
-    directory, newest = runs.locate(_at(place, step))
-    source = native_source.Checkpoint(directory, newest)
+    source = _open_native(*runs.locate(at(place, step)))
   if step is not None and source.step != step:
     raise errors.UserError(f'--step: {path} has step {source.step} alone')
   return source
 
 
-def _at(folder: pathlib.Path, step: int | None) -> pathlib.Path:
+def _open_native(directory: pathlib.Path, step: int) -> foreign.Source:
+  """Opens a checkpoint of ours, which may need another one beside itself."""
+  if runs.read(directory).get('adapter') is None:
+    return native_source.Checkpoint(directory, step)
+  # It imports this module.
+  from flan_jax.checkpoints import adapted_source
+
+  return adapted_source.Checkpoint(directory, step)
+
+
+def at(folder: pathlib.Path, step: int | None) -> pathlib.Path:
   """Returns the folder of a step's checkpoint, if one is named."""
   if step is None or folder.name == f'{runs.PREFIX}_{step}':
     return folder

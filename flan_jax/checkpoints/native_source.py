@@ -26,21 +26,22 @@ class Checkpoint:
   format = 'native'
   assumed: tuple[str, ...] = ()
 
-  def __init__(self, directory: pathlib.Path, step: int):
+  def __init__(self, directory: pathlib.Path, step: int, whole: bool = True):
     """Reads what says which arrays there are.
 
     Args:
       directory: The MODEL_DIR.
       step: The step.
+      whole: Whether it is to hold all of a model.
 
     Raises:
-      UserError: It is broken, or holds adapters alone.
+      UserError: It is broken, or holds what was trained alone.
     """
     self.step = step
     self.run = runs.read(directory)
     self.config: model_config.ModelConfig = runs.read_model(directory)
     self.path = runs.step_path(directory, step)
-    if self.run.get('adapter') is not None:
+    if whole and self.run.get('adapter') is not None:
       raise errors.UserError(
           f'{self.path}: holds what was trained alone, and not a whole model'
       )

@@ -327,10 +327,10 @@ def convert(commands: Any) -> None:
   parser.add_argument(
       '--to',
       dest='target_format',
-      choices=formats,
+      choices=(*formats, 'peft'),
       help=(
           'the format of DST (default: huggingface for a run of our own, and'
-          ' native for all others)'
+          ' native for all others); peft is the adapters of a run alone'
       ),
   )
   parser.add_argument(

@@ -53,13 +53,16 @@ class _Module:
 
 def write(
     place: places.Place, path: pathlib.Path, use_ema: bool = False
-) -> None:
+) -> int:
   """Writes the adapters of a run's checkpoint.
 
   Args:
     place: The checkpoint.
     path: The folder to make; it is not there.
     use_ema: Whether to take the average of the adapters.
+
+  Returns:
+    How many parameters they have.
 
   Raises:
     UserError: The checkpoint holds something else than adapters, or its model
@@ -86,6 +89,7 @@ def write(
   storage.make_folder(path)
   for name, content in found.items():
     storage.write(path / name, content)
+  return sum(leaf.size for leaf in jax.tree.leaves(trained))
 
 
 def files(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import warnings
 
+from flan_jax import cli
 from flan_jax import errors
 from flan_jax import partitioning
 from flan_jax.checkpoints import bases
@@ -253,7 +254,7 @@ def run(request, project, folder):
 
 def test_what_is_trained_here_runs_in_peft(run, folder, batch, mesh, tmp_path):
   out = tmp_path / 'adapter'
-  peft_lib.write(places.locate(run), out)
+  assert cli.main(['convert', str(run), str(out), '--to=peft']) == 0
   facts = json.loads((out / 'adapter_config.json').read_text())
   assert facts['base_model_name_or_path'] == str(folder)
   assert facts['target_modules'] in (
@@ -280,10 +281,26 @@ def test_what_is_trained_here_runs_in_peft(run, folder, batch, mesh, tmp_path):
     expected = _call(model, batch).logits.numpy()
   assert np.abs(before - expected).max() > 1e-3
   np.testing.assert_allclose(found, expected, atol=2e-5)
-  merged = model.merge_and_unload()
+  # Merged on export, by us and by peft.
+  whole = tmp_path / 'whole'
+  assert cli.main(['convert', str(run), str(whole), '--to=huggingface']) == 0
+  written = transformers.T5ForConditionalGeneration.from_pretrained(whole)
+  merged = dict(model.merge_and_unload().named_parameters())
+  for name, parameter in written.named_parameters():
+    torch.testing.assert_close(parameter, merged[name], rtol=0, atol=1e-6)
   with torch.no_grad():
-    expected = _call(merged, batch).logits.numpy()
-  np.testing.assert_allclose(found, expected, atol=2e-5)
+    again = _call(written.eval(), batch).logits.numpy()
+  np.testing.assert_allclose(again, found, atol=2e-5)
+  # As a run of ours it needs no base any more.
+  native_run = tmp_path / 'native'
+  assert cli.main(['convert', str(run), str(native_run), '--to=native']) == 0
+  assert 'adapter' not in places.locate(native_run).run
+  same = native.load_model(native_run, mesh=mesh).params
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+      same,
+      loaded.params,
+  )
 
 
 def test_only_adapters_are_written(project, folder, tmp_path):
