@@ -1,5 +1,7 @@
 """Models that `transformers` makes, with parameters that show mistakes."""
 
+import json
+
 from flan_jax import partitioning
 from flan_jax.checkpoints import formats
 from flan_jax.checkpoints import native
@@ -162,7 +164,20 @@ def decoder_pair(request, tmp_path_factory, perturb):
   model = make(*_CASES[request.param])
   folder = tmp_path_factory.mktemp(request.param)
   perturb(model).save_pretrained(folder)
+  _write_tokenizer(folder)
   return model, folder
+
+
+def _write_tokenizer(folder) -> None:
+  """Writes a tokenizer of 101 words, of which 'w0' ends texts."""
+  import tokenizers
+
+  words = {f'w{i}': i for i in range(101)}
+  made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, 'w1'))
+  made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+  made.save(str(folder / 'tokenizer.json'))
+  facts = {'eos_token': 'w0', 'tokenizer_class': 'PreTrainedTokenizerFast'}
+  (folder / 'tokenizer_config.json').write_text(json.dumps(facts))
 
 
 @pytest.fixture(scope='session')
