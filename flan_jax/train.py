@@ -29,6 +29,7 @@ from flan_jax import run_folder
 from flan_jax import storage
 from flan_jax import training_data
 from flan_jax.checkpoints import integrity
+from flan_jax.checkpoints import models
 from flan_jax.checkpoints import places
 from flan_jax.checkpoints import runs
 from flan_jax.data import access as access_lib
@@ -113,6 +114,7 @@ def load(
   for configurable in configurables:
     configuration.register(configurable)
   configuration.register(few_shot.Layout, 'FewShotLayout')
+  configuration.register(models.checkpoint_model, 'CheckpointModel')
   return configuration.load(
       files, bindings, search_paths, entry=settings_lib.Train
   )

@@ -5,13 +5,15 @@ Counted as in appendix B of PaLM (arXiv 2204.02311), for the layers of T5 1.1:
   - a multiplication and an addition are 2 FLOPs; the backward pass costs twice
     the forward pass; what rematerialisation computes again does not count;
   - of a token and a layer, the products with kernels: 4 E J for the four of
-    attention (E the residual stream's width, J that of all heads), 2 E J more
-    for queries and outputs of cross attention, and E F for each of the
-    feed-forward block's kernels (3 where it is gated). Keys and values of cross
-    attention, 2 E J a layer of the decoder, are those of encoder tokens;
+    attention (E the residual stream's width, J that of all heads; for keys and
+    values of those that they have, which may be fewer), 2 E J more for queries
+    and outputs of cross attention, and E F for each of the feed-forward block's
+    kernels (3 where it is gated). Keys and values of cross attention, 2 E J a
+    layer of the decoder, are those of encoder tokens;
   - attention itself: 2 J for each key that a token may attend to, the whole row
-    in the encoder and in cross attention, half of it in causal attention. That
-    packed rows let a token attend to its own example alone is not used;
+    in the encoder and in cross attention, half of it in causal attention, and
+    no more than the window in layers that have one. That packed rows let a
+    token attend to its own example alone is not used;
   - the logits, E V of a target token; looking up embeddings counts nothing, and
     norms, activations and softmax are left out.
 
@@ -77,16 +79,23 @@ def training(
 
 def _decoder_only(config: config_lib.DecoderConfig, length: int) -> TokenFlops:
   joined = config.num_heads * config.head_dim
+  joined_kv = config.kv_heads * config.head_dim
   mlp_kernels = len(config.mlp_activations) + 1
   layer = (
-      4 * config.emb_dim * joined
+      2 * config.emb_dim * (joined + joined_kv)
       + mlp_kernels * config.emb_dim * config.mlp_dim
-      + joined * length
   )
+  windowed = sum(config.window_layers)
+  keys = (config.num_layers - windowed) * length / 2
+  keys += windowed * min(config.window, length / 2)
   return TokenFlops(
       encoder=0.0,
       decoder=_TRAINING
-      * (config.num_layers * layer + config.emb_dim * config.vocab_size),
+      * (
+          config.num_layers * layer
+          + 2 * joined * keys
+          + config.emb_dim * config.vocab_size
+      ),
   )
 
 
