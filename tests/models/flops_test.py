@@ -1,5 +1,7 @@
 """The FLOPs of a model: the published sizes', and those that JAX would do."""
 
+import dataclasses
+
 from flan_jax.data import packing
 from flan_jax.models import config as model_config
 from flan_jax.models import flops
@@ -62,7 +64,12 @@ def _products(jaxpr) -> int:
 
 @pytest.mark.parametrize(
     'changes',
-    [{}, {'mlp_activations': ('relu',)}, {'prefix_lm': True}],
+    [
+        {},
+        {'mlp_activations': ('relu',)},
+        {'prefix_lm': True},
+        {'num_kv_heads': 1, 'positions': 'rotary', 'qkv_bias': True},
+    ],
 )
 def test_a_decoder_alone_has_the_products_of_its_forward_pass(changes):
   config = model_config.DecoderConfig(
@@ -84,6 +91,10 @@ def test_a_decoder_alone_has_the_products_of_its_forward_pass(changes):
   assert found.encoder == 0
   total = found.total(packing.ONE_SIDE.positions(lengths))
   assert total == 3 * 2 * (_products(jaxpr.jaxpr) - masked)
+  # In the window of 8, of two of three layers, are no 32 keys (the mean).
+  window = {'window': 8, 'window_layers': (True, False, True)}
+  less = flops.training(dataclasses.replace(config, **window), lengths)
+  assert found.decoder - less.decoder == 6 * 2 * 2 * 3 * 64 * (32 - 8)
 
 
 @pytest.mark.parametrize(
