@@ -305,3 +305,40 @@ def test_what_is_wrong_is_said_before_anything_is_written(
 def test_another_rank_is_another_run(project, base, lora):
   with pytest.raises(errors.UserError, match=r'LORA\.rank: 4 -> 8'):
     _train(project, 'lora', base, '--gin.TRAIN_STEPS=9', '--gin.LORA_RANK=8')
+
+
+def test_adapters_are_evaluated_on_one_base(
+    project, base, lora, tmp_path, monkeypatch, capsys
+):
+  """The base is read once, and one set of programs serves them all."""
+  flags = ['--gin.TRAIN_STEPS=2', '--gin.RANDOM_SEED=1']
+  assert _train(project, 'seed_1', base, *flags) == 0
+  read = []
+  load_params = native.load_params
+
+  def counting(path, *args, **kwargs):
+    read.append(pathlib.Path(path))
+    return load_params(path, *args, **kwargs)
+
+  monkeypatch.setattr(native, 'load_params', counting)
+  capsys.readouterr()
+  arguments = ['eval', f'--checkpoint=one={lora}']
+  arguments += [f'--checkpoint=two={project / "seed_1"}']
+  arguments += ['--mixture=sums', f'--output={tmp_path}', '--max_examples=2']
+  arguments += [f'--mixtures={project / "sums.yaml"}']
+  arguments += [f'--cache_dir={project / "cache"}']
+  arguments += ['--gin.BEST_TEMPLATE=False']
+  assert cli.main(arguments) == 0
+  assert read.count(base / 'checkpoint_2') == 1
+  assert set(read) == {
+      base / 'checkpoint_2',
+      lora,
+      project / 'seed_1',
+      # What both began with.
+      lora / 'checkpoint_0',
+  }
+  found = json.loads((tmp_path / 'results.json').read_text())['systems']
+  assert set(found) == {'one', 'two', 'untuned', 'majority', 'random'}
+  # Predictions are those of each alone.
+  error = capsys.readouterr().err
+  assert error.count('compilation') == 1

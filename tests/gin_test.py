@@ -11,6 +11,9 @@ from flan_jax import train
 from flan_jax.data import few_shot
 from flan_jax.inference import infer_settings
 from flan_jax.inference import settings as decoding_lib
+from flan_jax.models import adapters
+from flan_jax.models import config as model_config
+from flan_jax.models import interface
 from flan_jax.topologies import chips
 from flan_jax.training import optimizers
 from flan_jax.training import schedules
@@ -101,6 +104,32 @@ def test_a_decoder_only_model_goes_with_a_run(tmp_path, model):
   assert settings.model.dropout_rate == 0.1
   assert settings.model.prefix_lm
   assert settings.model.row_format == 'one_side'
+
+
+@pytest.mark.parametrize('part', _names('adapters'))
+@pytest.mark.parametrize('family', ['t5_1_1', 'decoder'])
+def test_a_part_of_the_model_is_trained_alone(tmp_path, family, part):
+  if (family, part) == ('decoder', 'decoder'):
+    return  # It would be all.
+  _load(tmp_path, family=family)  # Writes the run.
+  files = [str(tmp_path / 'run.gin'), f'gin/adapters/{part}.gin']
+  flags = ['MODEL_DIR=x', 'INITIAL_CHECKPOINT_PATH=y']
+  settings = train.load(files, flags, []).settings
+  model = interface.create(settings.training_model)
+  share = adapters.Split(model, settings.trained).share
+  most = {'lora': 0.01, 'norms': 0.001, 'attention': 0.2, 'decoder': 0.75}
+  assert 0 < share < most[part]
+  # A run without has none of it among its settings, as before.
+  assert not {'LORA', 'TRAINED'} & set(_load(tmp_path).by_name())
+  if part == 'lora':
+    assert settings.lora == model_config.Lora()
+    more = ['LORA_RANK=4', 'LORA_ALPHA=32', 'LORA_DROPOUT=0.1']
+    more += ["LORA_TARGETS=('wo',)"]
+    changed = train.load(files, [*flags, *more], []).settings
+    assert changed.lora == model_config.Lora(
+        rank=4, alpha=32, dropout_rate=0.1, targets=('wo',)
+    )
+    assert changed.by_name()['LORA.targets'] == ('wo',)
 
 
 @pytest.mark.parametrize('optimizer', _names('optimizers'))
