@@ -1,6 +1,7 @@
 """The model of a checkpoint, for runs that start from it. Needs no jax."""
 
 import dataclasses
+from typing import Any
 
 from flan_jax import errors
 from flan_jax.checkpoints import places
@@ -37,7 +38,7 @@ def checkpoint_model(
         ' the run starts from'
     )
   config = places.locate(path).config()
-  changes = {
+  changes: dict[str, Any] = {
       'dtype': dtype,
       'remat': remat,
       'dropout_rate': dropout_rate,
