@@ -11,6 +11,7 @@ from flan_jax import library_log
 from flan_jax import storage
 from flan_jax import training_data
 from flan_jax.checkpoints import bases
+from flan_jax.checkpoints import carried
 from flan_jax.checkpoints import places
 from flan_jax.checkpoints import runs
 from flan_jax.checkpoints import starts
@@ -172,6 +173,9 @@ class RunFolder:
             **({} if self.adapter is None else self.adapter.facts()),
         },
     )
+    if settings.initial_checkpoint_path is not None:
+      start = places.locate(settings.initial_checkpoint_path)
+      carried.keep(start.files(self._data.vocabulary), self.path)
     storage.write(self.path / _PARAMETERS_FILE, trainer.parameter_table())
     starts.add(
         self.path,

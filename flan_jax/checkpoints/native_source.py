@@ -9,15 +9,12 @@ import pathlib
 from typing import Any
 
 from flan_jax import errors
-from flan_jax import storage
+from flan_jax.checkpoints import carried
 from flan_jax.checkpoints import foreign
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import runs
 from flan_jax.models import config as model_config
 import numpy as np
-
-# The folder of a MODEL_DIR with what came along from a foreign checkpoint.
-CARRIED = 'carried'
 
 
 class Checkpoint:
@@ -74,10 +71,7 @@ class Checkpoint:
   @functools.cached_property
   def files(self) -> Mapping[str, pathlib.Path]:
     """See `foreign.Source`."""
-    folder = self._directory / CARRIED
-    if not folder.is_dir():
-      return {}
-    return {path.name: path for path in sorted(folder.iterdir())}
+    return carried.kept(self._directory)
 
   def read(self, name: str, index: foreign.Index | None = None) -> np.ndarray:
     """See `foreign.Source`."""
@@ -97,12 +91,3 @@ class Checkpoint:
   def origin(self, name: str) -> str:
     """Returns the parameter's own name."""
     return name
-
-
-def carry(files: Mapping[str, pathlib.Path], directory: pathlib.Path) -> None:
-  """Copies what came along with a checkpoint into a MODEL_DIR."""
-  if not files:
-    return
-  storage.make_folder(directory / CARRIED)
-  for name, path in files.items():
-    storage.write(directory / CARRIED / name, path.read_bytes())

@@ -13,9 +13,9 @@ from typing import Any
 
 from flan_jax import storage
 from flan_jax import vocabularies
+from flan_jax.checkpoints import carried
 from flan_jax.checkpoints import foreign
 from flan_jax.checkpoints import integrity
-from flan_jax.checkpoints import native_source
 from flan_jax.checkpoints import runs
 import numpy as np
 
@@ -47,7 +47,7 @@ def write(
   params = folder / integrity.ARRAYS[0]
   storage.make_folder(params)
   runs.write(directory, source.config, vocabulary, vocabulary_spec, facts)
-  native_source.carry(source.files, directory)
+  carried.keep(source.files, directory)
   for name in source.shapes:
     _put(params, name.replace('/', '.'), source.read(name))
   metadata = {

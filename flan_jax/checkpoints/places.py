@@ -12,6 +12,7 @@ from typing import Any
 from flan_jax import errors
 from flan_jax import storage
 from flan_jax import vocabularies
+from flan_jax.checkpoints import carried
 from flan_jax.checkpoints import foreign
 from flan_jax.checkpoints import formats
 from flan_jax.checkpoints import integrity
@@ -81,6 +82,27 @@ class Place:
           ' `flan-jax convert --vocabulary=FILE`'
       )
     return foreign.vocabulary(self.source, spec)
+
+  def files(
+      self, vocabulary: vocabularies.Vocabulary
+  ) -> dict[str, pathlib.Path]:
+    """Returns the files that a run keeps which starts from it, by name.
+
+    Args:
+      vocabulary: The run's; a tokenizer's files are not kept if the checkpoint
+        has another.
+    """
+    if self.native:
+      found = carried.kept(self.directory)
+    else:
+      found = dict(self.source.files)
+    try:
+      same = self.vocabulary().describe() == vocabulary.describe()
+    except errors.UserError:  # There is none, or none that we know.
+      same = False
+    if same:
+      return found
+    return {n: found[n] for n in carried.OF_THE_MODEL if n in found}
 
   def candidates(self, given: str | os.PathLike[str]) -> list[pathlib.Path]:
     """Returns the checkpoint that is named, or all of a run, newest first.
