@@ -15,8 +15,6 @@ import jax
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures('quick_to_compile')
-
 LINES = """\
 include 'gin/adapters/lora.gin'
 TRAIN_STEPS = 4

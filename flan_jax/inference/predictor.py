@@ -286,7 +286,7 @@ class Predictor:
       options += own_options * times
     # A call opens at most half of the shapes that are left, so that the first
     # method leaves some to the other; what that leaves may be used as well.
-    for _ in range(2):
+    for _ in range(3):
       self._ranker.plan(inputs[True], options)
       self._generator.plan(inputs[False], self._decoding)
     self._runner.planner.settle()

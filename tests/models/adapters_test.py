@@ -16,8 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures('quick_to_compile')
-
 LORA = model_config.Lora(rank=2, alpha=6, targets=('query', 'wi_1', 'wo'))
 
 
@@ -39,15 +37,6 @@ def _random(tree, seed=1, scale=0.3):
   return jax.tree.map(
       lambda leaf: scale * rng.normal(size=leaf.shape).astype(np.float32), tree
   )
-
-
-@pytest.fixture
-def optimised(quick_to_compile):
-  """Compiles as training does."""
-  name = 'jax_disable_most_optimizations'
-  jax.config.update(name, False)
-  yield
-  jax.config.update(name, True)
 
 
 @pytest.fixture(scope='module', params=['encoder_decoder', 'decoder_only'])

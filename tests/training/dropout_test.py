@@ -11,8 +11,6 @@ import numpy as np
 import optax
 import pytest
 
-pytestmark = pytest.mark.usefixtures('quick_to_compile')
-
 
 def _losses(model, batch, mesh, **config):
   """Returns the losses of three steps from the same parameters."""

@@ -88,9 +88,6 @@ def usual_rules():
   partitioning.make_mesh()
 
 
-pytestmark = pytest.mark.usefixtures('quick_to_compile')
-
-
 @pytest.mark.parametrize('shape', _MESHES)
 def test_losses_are_the_same_on_every_mesh(shape, alone, batch):
   data, fsdp, tensor = shape
