@@ -440,10 +440,16 @@ class _Run:
     less = (
         f' ({len(self._data.left_out)} left out)' if self._data.left_out else ''
     )
+    trained = ''
+    if self._settings.trains_part:
+      from flan_jax.models import adapters
+
+      count = adapters.Split(model, self._settings.trained).count
+      trained = f', {count:,} of them trained'
     return (
         f'{self._data.mixture.name}: {members}'
         f' task{"s" if members > 1 else ""}{less}; model:'
-        f' {interface.count_parameters(model):,} parameters'
+        f' {interface.count_parameters(model):,} parameters{trained}'
     )
 
 

@@ -129,6 +129,7 @@ def _shortened(command: list[str], shared: pathlib.Path) -> list[str]:
     'page',
     [
         'README.md',
+        'docs/adapters.md',
         'docs/evaluation.md',
         'docs/flan2021.md',
         'docs/inference.md',
@@ -146,6 +147,7 @@ def test_commands_run_in_their_order(root, shared, place, page):
       done.append(command)
     ran.append(command[0])
   wanted = {
+      'docs/adapters.md': {'train', 'eval', 'convert'},
       'docs/evaluation.md': {'train', 'eval'},
       'docs/flan2021.md': {'check', 'prepare', 'show', 'mixture'},
       'docs/inference.md': {'train', 'infer'},

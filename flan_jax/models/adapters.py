@@ -80,11 +80,12 @@ class Split:
   @property
   def share(self) -> float:
     """Which part of all parameters is trained."""
-    trained, all_ = (
-        sum(leaf.size for leaf in jax.tree.leaves(tree))
-        for tree in (self.trained, self._abstract)
-    )
-    return trained / all_
+    return self.count / _size(self._abstract)
+
+  @property
+  def count(self) -> int:
+    """How many parameters are trained."""
+    return _size(self.trained)
 
   def stacked(self) -> Any:
     """Returns `trained`'s tree with True where axis 0 counts layers."""
@@ -144,6 +145,10 @@ class Split:
 
   def _abstract_leaf(self, name: str) -> Any:
     return naming.flatten(self._abstract)[name]
+
+
+def _size(tree: Any) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def merged(params: Any, lora: config_lib.Lora) -> Any:
