@@ -27,6 +27,7 @@ from flan_jax import paths
 from flan_jax import prediction_run
 from flan_jax import vocabularies
 from flan_jax.checkpoints import places
+from flan_jax.inference import asking
 from flan_jax.inference import settings as decoding_lib
 
 if TYPE_CHECKING:
@@ -39,31 +40,18 @@ _INTERRUPTED = 130
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ask:
-  """The settings of `flan-jax ask`.
+class Ask(asking.Writing):
+  """The settings of `flan-jax ask`, beside those of `Writing`.
 
   Attributes:
     checkpoint_path: A run, or one of its checkpoints.
-    decoding: How answers are written.
-    task_feature_lengths: Tokens of 'inputs' and 'targets'; by default the
-      run's.
-    use_ema: Whether to take the moving average of the parameters, which a run
-      with EMA_DECAY keeps.
-    mesh: The devices.
   """
 
   checkpoint_path: str
-  decoding: decoding_lib.Decoding = decoding_lib.Decoding()
-  task_feature_lengths: dict[str, int] | None = None
-  use_ema: bool = False
-  mesh: partitioning.MeshConfig = partitioning.MeshConfig()
 
   def __post_init__(self):
+    super().__post_init__()
     configuration.text('CHECKPOINT_PATH', self.checkpoint_path)
-    configuration.instance('DECODING', self.decoding, decoding_lib.Decoding)
-    configuration.instance('USE_EMA', self.use_ema, bool)
-    if self.task_feature_lengths is not None:
-      configuration.feature_lengths(self.task_feature_lengths)
 
 
 def main(args: argparse.Namespace) -> int:

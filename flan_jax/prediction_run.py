@@ -162,11 +162,7 @@ class Run:
         self.rendering.vocabulary,
         mesh=mesh,
         lengths=self.rendering.lengths,
-        batch_size=None if settings.batch_tokens else settings.batch_size,
-        batch_tokens=settings.batch_tokens,
-        normalisation=settings.normalisation,
-        pmi_premise=settings.pmi_premise,
-        decoding=settings.decoding,
+        **settings.of_predictor(),
     )
     # So that what is written depends on neither shards nor restarts.
     predictor.settle(prediction_jobs.sample(self.jobs))

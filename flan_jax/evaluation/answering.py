@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import pathlib
 from typing import Any, TYPE_CHECKING
 
 import flan_jax
@@ -10,7 +9,6 @@ from flan_jax import heap
 from flan_jax import hosts
 from flan_jax import partitioning
 from flan_jax import storage
-from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints import places
 from flan_jax.data import examples as examples_lib
 from flan_jax.evaluation import kept
@@ -115,7 +113,6 @@ class Answerer:
         'flan_jax': flan_jax.__version__,
         'checkpoint': str(storage.resolved(folder)),
         'model': places.identity(folder),
-        'position': _position(folder),
         'use_ema': self._use_ema(model),
         'lengths': self._settings.task_feature_lengths or model.run['lengths'],
         'normalisation': self._settings.normalisation,
@@ -190,13 +187,7 @@ class Answerer:
         loaded.vocabulary,
         mesh=self._mesh,
         lengths=self._settings.task_feature_lengths or loaded.lengths,
-        batch_size=None
-        if self._settings.batch_tokens
-        else self._settings.batch_size,
-        batch_tokens=self._settings.batch_tokens,
-        normalisation=self._settings.normalisation,
-        pmi_premise=self._settings.pmi_premise,
-        decoding=self._settings.decoding,
+        **self._settings.of_predictor(),
     )
     self.compilations.append('')
     # The predictor alone holds the parameters, so that they can go.
@@ -209,10 +200,3 @@ def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
   return one == other or all(
       name in one and one[name] == other.get(name) for name in names
   )
-
-
-def _position(folder: pathlib.Path) -> dict[str, Any] | None:
-  try:
-    return integrity.read_position(folder)
-  except (OSError, ValueError):
-    return None  # A broken checkpoint; reading its parameters says how.

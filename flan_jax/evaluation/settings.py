@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 import re
-from typing import Any, get_args
+from typing import Any
 
 from flan_jax import configuration
 from flan_jax import errors
-from flan_jax import partitioning
 from flan_jax import paths as paths_lib
-from flan_jax.data import few_shot
 from flan_jax.evaluation import plan
-from flan_jax.inference import settings as decoding_settings
+from flan_jax.inference import asking
 
 # Says that there is no untuned model to compare with.
 NONE = 'none'
@@ -24,8 +22,8 @@ _LABELLED = re.compile(r'([^/=]+)=(.+)')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Eval:
-  """The settings of `flan-jax eval`.
+class Eval(asking.Asking):
+  """The settings of `flan-jax eval`, beside those of `Asking`.
 
   Attributes:
     checkpoint_path: A run, or one of its checkpoints; `LABEL=PATH` names it.
@@ -50,21 +48,6 @@ class Eval:
     max_examples: At most this many rows of a dataset, a seeded choice.
     random_seed: Chooses rows, exemplars, the order of random options, and what
       random choice says.
-    batch_size: Examples a batch.
-    batch_tokens: Tokens a batch instead, padding and what is written included:
-      what there is memory for. Short examples then go together in more rows.
-    task_feature_lengths: Tokens of 'inputs' and 'targets'; by default each
-      run's.
-    few_shot_layout: How exemplars stand before the query; by default that of
-      the first run.
-    decoding: How answers are written; greedily by default.
-    normalisation: 'sum': options compare by log-likelihood. 'mean': by
-      log-likelihood per token. 'pmi': by what the input adds to it.
-    pmi_premise: For 'pmi': what an option's log-likelihood is compared with
-      that under the input to.
-    use_ema: Whether to take the moving average of the parameters, which a run
-      with EMA_DECAY keeps.
-    mesh: The devices.
   """
 
   output_dir: str
@@ -81,20 +64,12 @@ class Eval:
   max_examples: int | None = 200
   random_seed: int = 0
   batch_size: int = 64
-  batch_tokens: int | None = None
-  task_feature_lengths: dict[str, int] | None = None
-  few_shot_layout: few_shot.Layout | None = None
-  decoding: decoding_settings.Decoding = decoding_settings.Decoding()  # noqa: RUF009
-  normalisation: decoding_settings.Normalisation = 'sum'
-  pmi_premise: str = 'Answer:'
-  use_ema: bool = False
-  mesh: partitioning.MeshConfig = partitioning.MeshConfig()
 
   def __post_init__(self):
+    super().__post_init__()
     configuration.text('EVAL_OUTPUT_DIR', self.output_dir)
     paths_lib.check_local('EVAL_OUTPUT_DIR', self.output_dir)
     configuration.text('SPLIT', self.split)
-    configuration.instance('USE_EMA', self.use_ema, bool)
     configuration.instance('BEST_TEMPLATE', self.best_template, bool)
     configuration.text('TEMPLATES', self.templates)
     plan.check_selection(self.templates)
@@ -105,9 +80,6 @@ class Eval:
     ):
       if value is not None:
         configuration.text(name, value)
-    configuration.whole_number('BATCH_SIZE', self.batch_size, 1)
-    if self.batch_tokens is not None:
-      configuration.whole_number('BATCH_TOKENS', self.batch_tokens, 1)
     configuration.whole_number('RANDOM_SEED', self.random_seed)
     for name, limit in (
         ('MAX_EXAMPLES', self.max_examples),
@@ -115,21 +87,6 @@ class Eval:
     ):
       if limit is not None:
         configuration.whole_number(name, limit, 1)
-    if self.task_feature_lengths is not None:
-      configuration.feature_lengths(self.task_feature_lengths)
-    if self.few_shot_layout is not None:
-      configuration.instance(
-          'FEW_SHOT_LAYOUT', self.few_shot_layout, few_shot.Layout
-      )
-    configuration.instance(
-        'DECODING', self.decoding, decoding_settings.Decoding
-    )
-    configuration.one_of(
-        'Eval.normalisation',
-        self.normalisation,
-        get_args(decoding_settings.Normalisation),
-    )
-    configuration.text('Eval.pmi_premise', self.pmi_premise)
     plan.check_shots(self.all_shots)
     plan.check_baselines(self.all_baselines)
     _ = self.checkpoints  # Fails now rather than when it is used.
