@@ -6,15 +6,19 @@ the whole model a host never has more in its memory than one parameter of its
 devices' share, and what has gone to them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 import functools
 from typing import Any, Protocol
 
+from flan_jax import storage
 from flan_jax.checkpoints import foreign
 from flan_jax.models import interface
 from flan_jax.models import naming
 import jax
 import numpy as np
+
+# Where a part of an array begins and ends, along each axis.
+_Bounds = tuple[tuple[int, int], ...]
 
 
 def load(
@@ -38,7 +42,7 @@ def load(
   foreign.check_config(source, model.config)
   source = complete(source, model, allow_missing)
   flat = {
-      name: array(source, name, leaf)
+      name: array(source, name, leaf, storage.is_address(source.path))
       for name, leaf in naming.flatten(like).items()
   }
   return naming.unflatten(flat)
@@ -108,21 +112,27 @@ class Readable(Protocol):
     """Reads an array, or a part of it, by its name of one layer."""
 
 
-def array(source: Readable, name: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+def array(
+    source: Readable,
+    name: str,
+    leaf: jax.ShapeDtypeStruct,
+    whole: bool = False,
+) -> jax.Array:
   """Returns one array, which may be of all layers, over its devices.
 
   Args:
     source: What has it.
     name: Its name, of all layers.
     leaf: Its shape, dtype and sharding.
+    whole: Whether to read what all devices need together, and but once, where
+      reading a part costs as much as reading all.
   """
   if naming.is_stacked(name):
     names = naming.layer_names(name, leaf.shape[0])
   else:
     names = (name,)
 
-  @functools.cache  # Devices may hold the same slice.
-  def read(bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
+  def read(bounds: _Bounds) -> np.ndarray:
     index = tuple(slice(begin, end) for begin, end in bounds)
     shape = tuple(end - begin for begin, end in bounds)
     if not naming.is_stacked(name):
@@ -132,17 +142,49 @@ def array(source: Readable, name: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
       part[place] = source.read(layer, index[1:])
     return part
 
+  here = [
+      _bounds(index, leaf.shape)
+      for index in leaf.sharding.addressable_devices_indices_map(
+          leaf.shape
+      ).values()
+  ]
+  once = functools.cache(  # Devices may hold the same slice.
+      _cut_from(_around(here), read) if whole else read
+  )
   return jax.make_array_from_callback(
       leaf.shape,
       leaf.sharding,
-      lambda index: read(_bounds(index, leaf.shape)),
+      lambda index: once(_bounds(index, leaf.shape)),
       dtype=leaf.dtype,
   )
 
 
-def _bounds(
-    index: foreign.Index | None, shape: tuple[int, ...]
-) -> tuple[tuple[int, int], ...]:
+def _around(parts: Sequence[_Bounds]) -> _Bounds:
+  """Returns the least part that has all of these in it."""
+  return tuple(
+      (min(begin for begin, _ in axis), max(end for _, end in axis))
+      for axis in zip(*parts, strict=True)
+  )
+
+
+def _cut_from(
+    whole: _Bounds, read: Callable[[_Bounds], np.ndarray]
+) -> Callable[[_Bounds], np.ndarray]:
+  """Returns what reads once, and gives parts of that."""
+  block = read(whole)
+
+  def cut(bounds: _Bounds) -> np.ndarray:
+    return block[
+        tuple(
+            slice(begin - first, end - first)
+            for (begin, end), (first, _) in zip(bounds, whole, strict=True)
+        )
+    ]
+
+  return cut
+
+
+def _bounds(index: foreign.Index | None, shape: tuple[int, ...]) -> _Bounds:
   """Returns where the slices of an index begin and end."""
   assert index is not None
   return tuple(

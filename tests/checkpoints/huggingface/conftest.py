@@ -188,3 +188,34 @@ def decoder_loaded(decoder_pair):
       partitioning.MeshConfig(data=1), jax.devices()[:1]
   )
   return model, native.load_params(decoder_pair[1], model, mesh)
+
+
+@pytest.fixture(scope='session')
+def pretrained(tmp_path_factory, perturb, root):
+  """A T5 1.1 with the embedded vocabulary, and with a setting of its own."""
+  import torch
+  import transformers
+
+  folder = tmp_path_factory.mktemp('pretrained')
+  model = transformers.T5ForConditionalGeneration(
+      transformers.T5Config(
+          vocab_size=1256,
+          d_model=16,
+          d_kv=8,
+          d_ff=24,
+          num_layers=1,
+          num_heads=2,
+          decoder_start_token_id=0,
+          feed_forward_proj='gated-gelu',
+          tie_word_embeddings=False,
+          n_positions=77,
+      )
+  )
+  model.lm_head.weight = torch.nn.Parameter(
+      torch.empty_like(model.shared.weight)
+  )
+  perturb(model, scale=0.1).save_pretrained(folder)
+  vocabulary = root / 'mixtures' / 'mini' / 'mini.model'
+  (folder / 'spiece.model').write_bytes(vocabulary.read_bytes())
+  (folder / 'tokenizer_config.json').write_text('{"tokenizer_class": "T5Tok"}')
+  return folder
