@@ -8,13 +8,17 @@ import shutil
 from flan_jax import cli
 import transformers
 
+_LENGTHS = "--gin.TASK_FEATURE_LENGTHS={'inputs': %d, 'targets': %d}"
 _SHORTER = {
-    'ask': ["--gin.TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 4}"],
-    'train': (
-        ['--gin.TRAIN_STEPS=1', '--gin.MIXTURE_OR_TASK_NAME=mini_capitals']
-        + ["--gin.TASK_FEATURE_LENGTHS={'inputs': 48, 'targets': 16}"]
-        + ['--gin.BATCH_SIZE=8', '--gin.EVAL_PERIOD=0']
-    ),
+    'ask': [_LENGTHS % (16, 4)],
+    'infer': [_LENGTHS % (16, 4), '--max_examples=2'],
+    'train': [
+        _LENGTHS % (48, 16),
+        '--gin.TRAIN_STEPS=1',
+        '--gin.MIXTURE_OR_TASK_NAME=mini_capitals',
+        '--gin.BATCH_SIZE=8',
+        '--gin.EVAL_PERIOD=0',
+    ],
 }
 
 
@@ -28,10 +32,21 @@ def test_commands_run(root, pretrained, tmp_path, monkeypatch, cache):
     name, *words = shlex.split(line)
     assert name == 'flan-jax'
     assert cli.main(words + _SHORTER.get(words[0], [])) == 0, line
+  load = transformers.AutoModelForSeq2SeqLM.from_pretrained
+  before = load(pretrained).lm_head.weight
+  changes = {}
   for folder in ('exported', 'again', 'half'):
-    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
-    assert model.config.d_model == 16
+    model = load(folder)
+    assert type(model) is transformers.T5ForConditionalGeneration
+    changes[folder] = (model.lm_head.weight - before).abs().max().item()
     kept = tmp_path / folder / 'spiece.model'
     assert kept.read_bytes() == (pretrained / 'spiece.model').read_bytes()
+  assert 0 < changes['exported'] < 0.1, 'one step was made'
+  assert changes['again'] == 0
+  facts = json.loads((tmp_path / 'exported' / 'config.json').read_text())
+  assert facts['n_positions'] == 77, 'what is not known here is kept'
+  name = 'tokenizer_config.json'
+  tokenizer = (tmp_path / 'exported' / name).read_bytes()
+  assert tokenizer == (pretrained / name).read_bytes()
   facts = json.loads((tmp_path / 'half' / 'config.json').read_text())
   assert facts['dtype'] == 'bfloat16'

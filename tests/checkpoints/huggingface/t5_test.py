@@ -107,7 +107,7 @@ def test_greedy_answers_and_scores_are_those_of_transformers(
     pair, loaded, batch
 ):
   reference, folder = pair
-  if 'tied' in folder.name:
+  if folder.name.startswith('mt5') or 'tied' in folder.name:
     pytest.skip('their layers are those of the others')
   model, params = loaded
   steps = 64
