@@ -82,6 +82,9 @@ def main(args: argparse.Namespace) -> int:
     answerer = Answerer(predictor, settings.decoding, options)
     history = History(vocabulary, lengths['inputs'], args.history)
     if prompt is not None:
+      line = vocabularies.losses_notice(vocabulary, 'the prompt', [prompt])
+      if line is not None:
+        _say(line)
       history.prompt(prompt)  # Says so where it is too long.
       for piece in answerer.answer(prompt):
         _write(piece)

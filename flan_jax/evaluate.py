@@ -21,6 +21,7 @@ from flan_jax import hosts
 from flan_jax import library_log
 from flan_jax import partitioning
 from flan_jax import paths
+from flan_jax import vocabularies
 from flan_jax.data import access as access_lib
 from flan_jax.data import catalogue as catalogue_lib
 from flan_jax.data import few_shot
@@ -38,6 +39,9 @@ from flan_jax.evaluation import systems
 from flan_jax.evaluation import table
 from flan_jax.inference import settings as decoding_lib
 import tqdm
+
+# So many inputs of each task tell what the vocabulary loses.
+_SAMPLED = 8
 
 Eval = settings_lib.Eval
 
@@ -195,6 +199,14 @@ def _read(args: argparse.Namespace) -> _Subject:
         'no best template, for want of validation rows apart:'
         f' {", ".join(without)}'
     )
+  if rendering.vocabulary is not None:
+    line = vocabularies.losses_notice(
+        rendering.vocabulary,
+        'the inputs',
+        (e.inputs for each in work for e in each.examples[:_SAMPLED]),
+    )
+    if line is not None:
+      _say(line)
   return _Subject(settings, models, scope, rendering, work, validation, without)
 
 

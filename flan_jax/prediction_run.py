@@ -16,6 +16,7 @@ from flan_jax import hosts
 from flan_jax import partitioning
 from flan_jax import prediction_jobs
 from flan_jax import storage
+from flan_jax import vocabularies
 from flan_jax.checkpoints import failures
 from flan_jax.checkpoints import places
 from flan_jax.inference import infer_settings
@@ -26,6 +27,9 @@ import numpy as np
 
 if TYPE_CHECKING:
   from flan_jax.inference import predictor as predictor_lib
+
+# A sample that tells what the vocabulary loses: of so many jobs so many inputs.
+_SAMPLED_JOBS, _SAMPLED_EXAMPLES = 32, 8
 
 T = TypeVar('T')
 
@@ -72,6 +76,21 @@ class Run:
         )
     if self.settings.long_inputs == 'refuse':
       self._refuse_long_inputs()
+    line = self._losses()
+    if line is not None:
+      _say(line)
+
+  def _losses(self) -> str | None:
+    """Says what the vocabulary loses of some inputs, if it does."""
+    random = np.random.default_rng(0)
+    texts: list[str] = []
+    for place in random.permutation(len(self.jobs))[:_SAMPLED_JOBS].tolist():
+      job = self.jobs[place]
+      rows = np.sort(random.permutation(job.size)[:_SAMPLED_EXAMPLES])
+      texts += [each.inputs for each in job.open()(rows)]
+    return vocabularies.losses_notice(
+        self.rendering.vocabulary, 'the inputs', texts
+    )
 
   def _refuse_long_inputs(self) -> None:
     """Raises a UserError for the first input of this shard that is too long."""

@@ -4,6 +4,7 @@ Names are looked up, and missing rows said, before anything slow is imported.
 """
 
 import dataclasses
+import itertools
 import sys
 from typing import Any, TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from flan_jax.data import access as access_lib
 from flan_jax.data import mixtures
 from flan_jax.data import presence
 from flan_jax.training import settings as settings_lib
+import numpy as np
 
 if TYPE_CHECKING:
   from flan_jax.data import packing
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 _SPLIT = 'train'
 _EVAL_SPLIT = 'validation'
+# A sample that tells what the vocabulary loses: of so many members so many.
+_MEMBERS, _EXAMPLES = 32, 8
 
 
 class TrainingData:
@@ -140,6 +144,35 @@ class TrainingData:
       for task, split in bar:
         bar.set_postfix_str(task.dataset.name, refresh=False)
         self._access.store.prepare(task.dataset, [split])
+    line = self._losses()
+    if line is not None:
+      _say(line)
+
+  def _losses(self) -> str | None:
+    """Says what the vocabulary loses of some members' examples, if it does."""
+    from flan_jax.data import drawing
+
+    tasks = [task for task, _ in self.mixture.members]
+    random = np.random.default_rng(self._settings.random_seed)
+    some = random.permutation(len(tasks))[:_MEMBERS].tolist()
+    examples = itertools.chain.from_iterable(
+        drawing.examples(
+            tasks[place],
+            _SPLIT,
+            self._access.store,
+            _EXAMPLES,
+            seed=self._settings.random_seed,
+            vocabulary=self.vocabulary,
+            lengths=self._settings.task_feature_lengths,
+            layout=self._settings.few_shot_layout,
+        )
+        for place in some
+    )
+    return vocabularies.losses_notice(
+        self.vocabulary,
+        self.mixture.name,
+        (text for each in examples for text in (each.inputs, each.targets)),
+    )
 
   def pipeline(self, mesh: 'jax.sharding.Mesh') -> 'pipeline_lib.TrainPipeline':
     """Returns this host's share of the endless training data."""

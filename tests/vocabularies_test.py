@@ -77,6 +77,13 @@ SAMPLES = [
     'fill <extra_id_0> and <extra_id_17> in',
     '</s> <pad> <unk> <0x41>',
 ]
+# A model of T5's takes the names of its tokens for the tokens themselves, as
+# transformers does (vocabularies_t5_test.py), and SentencePiece does not.
+_NAMES = ('</s>', '<extra_id_')
+
+
+def _plain(lossless: bool) -> list[str]:
+  return [s for s in SAMPLES if lossless or not any(n in s for n in _NAMES)]
 
 
 @pytest.mark.parametrize('lossless', [True, False])
@@ -86,7 +93,7 @@ def test_ids_are_those_of_sentencepiece(lossless, model, tmp_path):
   path = model if lossless else t5_like_model(tmp_path / 't5.model')
   ours = vocabularies.SentencePieceVocabulary(path, extra_ids=0)
   theirs = sentencepiece.SentencePieceProcessor(model_file=str(path))
-  texts = SAMPLES + corpus(50)
+  texts = _plain(lossless) + corpus(50)
   assert ours.encode_batch(texts) == [theirs.encode(text) for text in texts]
   for text in texts:
     assert ours.encode(text) == theirs.encode(text)
@@ -100,7 +107,7 @@ def test_ids_are_those_of_seqio(lossless, model, tmp_path):
   ours = vocabularies.SentencePieceVocabulary(path, extra_ids=100)
   theirs = seqio.SentencePieceVocabulary(str(path), extra_ids=100)
   assert ours.size == theirs.vocab_size
-  for text in SAMPLES + corpus(20):
+  for text in _plain(lossless) + corpus(20):
     assert ours.encode(text) == theirs.encode(text)
     assert ours.decode(theirs.encode(text)) == theirs.decode(ours.encode(text))
 

@@ -14,6 +14,8 @@ from flan_jax import paths
 from flan_jax import storage
 from flan_jax.vocabularies import base
 from flan_jax.vocabularies import byte
+from flan_jax.vocabularies import literals
+from flan_jax.vocabularies import losses
 from flan_jax.vocabularies import pieces
 from flan_jax.vocabularies import shifted
 from flan_jax.vocabularies import tokenizer
@@ -28,6 +30,7 @@ SentencePieceVocabulary = pieces.SentencePieceVocabulary
 ByteVocabulary = byte.ByteVocabulary
 
 joined = base.joined
+losses_notice = losses.notice
 train_sentencepiece = training.train_sentencepiece
 
 
@@ -45,7 +48,9 @@ def load(spec: str | os.PathLike[str]) -> Vocabulary:
     spec: 'bytes', or a path: of a SentencePiece model with T5's ids; of one
       called tokenizer.model, with whatever ids; of a tokenizer.json; or of a
       folder with one of them. Paths that start with `mixtures/` are found
-      wherever the package is installed.
+      wherever the package is installed. Of a SentencePiece model with T5's ids,
+      '?keep=newline,tab,braces' says what to keep that it would lose; see
+      `literals`.
 
   Raises:
     UserError: The file is missing or not what its name says.
@@ -53,7 +58,9 @@ def load(spec: str | os.PathLike[str]) -> Vocabulary:
   if spec == 'bytes':
     return ByteVocabulary()
   storage.check('VOCABULARY', spec)
-  path = _file(spec)
+  path, keep = _file(spec)
+  if keep:
+    return SentencePieceVocabulary(path, keep=keep)
   if path.name.endswith('.json'):
     return tokenizer.TokenizerVocabulary(path)
   if (
@@ -77,9 +84,10 @@ def copies(
   Returns:
     What `load` takes in the run's folder, and the files by their names there.
   """
-  path = _file(spec)
+  path, keep = _file(spec)
   if not isinstance(vocabulary, shifted.Shifted):
-    return COPY, {COPY: path}
+    option = f'{literals.OPTION}{",".join(keep)}' if keep else ''
+    return f'{COPY}{option}', {COPY: path}
   own = f'{_COPIES}/{path.name}'
   more = {
       f'{_COPIES}/{name}': path.parent / name
@@ -89,18 +97,21 @@ def copies(
   return own, {own: path, **more}
 
 
-def _file(spec: str | os.PathLike[str]) -> pathlib.Path:
-  """Returns a vocabulary's file.
+def _file(
+    spec: str | os.PathLike[str],
+) -> tuple[pathlib.Path, tuple[str, ...]]:
+  """Returns a vocabulary's file, and what of a text it is to keep.
 
   Raises:
     UserError: A folder has none.
   """
-  path = paths.find(spec)
+  named, keep = literals.split(os.fspath(spec))
+  path = paths.find(named)
   if not path.is_dir():
-    return path
+    return path, keep
   for name in _FILES:
     if (path / name).is_file():
-      return path / name
+      return path / name, keep
   raise errors.UserError(
       f'VOCABULARY: {path}: has none of {", ".join(_FILES)}; name a file'
   )

@@ -10,7 +10,7 @@ As in Hugging Face's tokenizers, the leftmost of such texts counts, and of those
 that begin there the longest; what is between them is tokenised by itself.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import itertools
 import re
 
@@ -62,6 +62,18 @@ def tokens(names: Sequence[str], where: str) -> tuple[str, ...]:
           )
       ]
   return tuple(found)
+
+
+def place(name: str) -> int:
+  """Returns where a name is among `NAMES`; last if it is none of them."""
+  return NAMES.index(name) if name in NAMES else len(NAMES)
+
+
+def keeping(characters: Iterable[str]) -> list[str]:
+  """Returns the names of what keeps characters, as far as there are any."""
+  lost = set(characters)
+  whole = {**_WHITE, **_SIGNS}
+  return [name for name, signs in whole.items() if lost & (set(signs) - {' '})]
 
 
 def split(spec: str) -> tuple[str, tuple[str, ...]]:
