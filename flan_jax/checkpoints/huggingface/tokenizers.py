@@ -5,6 +5,7 @@ import pathlib
 
 from flan_jax import storage
 from flan_jax import vocabularies
+from flan_jax.vocabularies import exporting
 
 
 def write(directory: pathlib.Path, spec: str) -> None:
@@ -15,23 +16,24 @@ def write(directory: pathlib.Path, spec: str) -> None:
     spec: What `vocabularies.load` makes the vocabulary from.
   """
   vocabulary = vocabularies.load(spec)
+  if isinstance(vocabulary, vocabularies.SentencePieceVocabulary):
+    for name, content in exporting.huggingface_files(vocabulary).items():
+      storage.write(directory / name, content)
+    return
+  if spec != 'bytes':
+    # A tokenizer of theirs, whose files say what it is.
+    _, files = vocabularies.copies(vocabulary, spec)
+    for name, path in files.items():
+      own = pathlib.PurePath(name).name
+      storage.write(directory / own, path.read_bytes())
+    return
   facts: dict[str, object] = {
       'eos_token': '</s>',
       'pad_token': '<pad>',
       'unk_token': '<unk>',
       'extra_ids': vocabulary.describe().get('extra_ids', 0),
+      'tokenizer_class': 'ByT5Tokenizer',
   }
-  if spec == 'bytes':
-    facts['tokenizer_class'] = 'ByT5Tokenizer'
-  else:
-    _, files = vocabularies.copies(vocabulary, spec)
-    for name, path in files.items():
-      own = pathlib.PurePath(name).name
-      own = 'spiece.model' if own == vocabularies.COPY else own
-      storage.write(directory / own, path.read_bytes())
-    if vocabularies.COPY not in files:
-      return  # A tokenizer of theirs, whose files say what it is.
-    facts['tokenizer_class'] = 'T5Tokenizer'
   storage.write(
       directory / 'tokenizer_config.json',
       json.dumps(facts, indent=2, sort_keys=True) + '\n',
