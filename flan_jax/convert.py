@@ -122,11 +122,32 @@ def _write(
     dtype = None if args.dtype is None else _dtype(args.dtype)
     writing.write(directory, source, vocabulary, dtype)
   elif to == formats.T5X:
-    from flan_jax.checkpoints.t5x import writing as t5x
-
-    t5x.write(directory, source, None)
+    _write_t5x(directory, source, vocabulary)
   else:
     _write_native(directory, source, vocabulary)
+
+
+def _write_t5x(
+    directory: pathlib.Path, source: foreign.Source, vocabulary: str | None
+) -> None:
+  """Writes a checkpoint of T5X, and the vocabulary beside it."""
+  from flan_jax.checkpoints.t5x import moments
+  from flan_jax.checkpoints.t5x import writing
+
+  kept = moments.of(source)
+  if kept is None:
+    print(
+        f"{source.path}: has no state of Adafactor's: T5X goes on from the"
+        ' parameters with fallback_to_scratch = True (docs/t5x.md)',
+        file=sys.stderr,
+    )
+  if vocabulary not in (None, 'bytes'):
+    assert vocabulary is not None
+    _, files = vocabularies.copies(vocabularies.load(vocabulary), vocabulary)
+    for name, path in files.items():
+      storage.make_folder((directory / name).parent)
+      storage.write(directory / name, path.read_bytes())
+  writing.write(directory, source, kept)
 
 
 def _write_native(

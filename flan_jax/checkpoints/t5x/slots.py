@@ -18,7 +18,7 @@ import numpy as np
 
 MOMENTS = 'moments'
 _COUNT = f'{MOMENTS}/count'
-_KINDS = ('v_row', 'v_col', 'v')
+KINDS = ('v_row', 'v_col', 'v')
 _UNUSED = (1,)
 # Kernels whose second axis is 'embed'.
 _OUTWARD = ('/out/kernel', '/wo/kernel')
@@ -52,7 +52,7 @@ class Slots:
       if name == _COUNT:
         continue
       kind, _, param = name.removeprefix(f'{MOMENTS}/').partition('/')
-      if kind not in _KINDS:
+      if kind not in KINDS:
         return f"its state is Adafactor's, and OPTIMIZER keeps {kind}"
       if param not in self._layout.places:
         return f'it has no {param}'

@@ -96,7 +96,7 @@ def check(config: model_config.ModelConfig) -> None:
 
 
 def model_gin(config: model_config.ModelConfig) -> str:
-  """Returns the model as T5X's gin files say it."""
+  """Returns a gin file of T5X's that sets MODEL to the same model."""
   names = [
       'vocab_size',
       'dtype',
@@ -112,10 +112,18 @@ def model_gin(config: model_config.ModelConfig) -> str:
       'mlp_activations',
       'logits_via_embedding',
   ]
-  kind = 'TransformerConfig' if 'num_layers' in names else 'T5Config'
+  kind, module, base = (
+      ('TransformerConfig', 'decoder_only', 'decoder_only/models/base.gin')
+      if 'num_layers' in names
+      else ('T5Config', 't5', 't5/t5_1_1/base.gin')
+  )
   lines = [
-      "# The model, to be included after one of T5X's, such as",
-      '# t5x/examples/t5/t5_1_1/base.gin.',
+      '# The model of the checkpoint beside, for the run files of T5X.',
+      'from __gin__ import dynamic_registration',
+      '',
+      f'from t5x.examples.{module} import network',
+      '',
+      f"include 't5x/examples/{base}'",
       '',
       f'network.{kind}:',
       *(f'  {name} = {getattr(config, name)!r}' for name in names),
