@@ -203,3 +203,31 @@ def test_no_step_left_is_an_error(project):
   ):
     project.train('none', start)
   assert not (project / 'none').exists()
+
+
+def test_a_run_is_converted_with_what_adafactor_keeps(project):
+  from flan_jax import cli
+
+  straight, theirs = project / 'straight', project / 'converted'
+  assert cli.main(['convert', str(straight), str(theirs), '--to=t5x']) == 0
+  source = reading.Checkpoint(theirs)
+  assert (source.step, source.config.emb_dim) == (3, 16)
+  kept = _arrays(runs.step_path(straight, 3) / 'optimizer')
+  seen = set()
+  for name, array in source.slots.items():
+    param, _, kind = name.rpartition('/')
+    if kind != 'm':
+      ours = kept[f'moments/{kind}/{param}']
+      np.testing.assert_array_equal(array.read(), ours)
+      seen.add(ours.shape)
+  assert {(1,), (32,)} <= seen
+  # Back again: the parameters are those of the run.
+  back = project / 'back'
+  flags = ['--to=native', '--vocabulary=bytes']
+  assert cli.main(['convert', str(theirs), str(back), *flags]) == 0
+  wanted = _arrays(runs.step_path(straight, 3) / 'params')
+  (step,) = runs.steps(back)
+  found = _arrays(runs.step_path(back, step) / 'params')
+  assert set(found) == set(wanted)
+  for name, value in wanted.items():
+    np.testing.assert_array_equal(found[name], value)
