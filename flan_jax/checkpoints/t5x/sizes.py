@@ -20,6 +20,7 @@ from flan_jax.models import config as model_config
 _LAYER = re.compile(r'(encoder|decoder)/layers_(\d+)/')
 # Arguments of T5X's `T5Config` and `TransformerConfig`.
 _NETWORK = re.compile(r'(T5|Transformer)Config')
+_VOCABULARY = 'vocabulary.model'
 _MODEL = re.compile(r'SentencePieceVocabulary')
 
 
@@ -127,23 +128,26 @@ def _tables(side: str) -> tuple[str, str]:
 
 def _said(folder: pathlib.Path) -> Mapping[str, Any]:
   """Returns what a file beside says of the network and the vocabulary."""
-  names = (folders.CONFIG, folders.MODEL)
+  places = (folder, folder.parent)
+  found: dict[str, Any] = {}
+  for place in places:
+    if (place / _VOCABULARY).is_file():  # `flan-jax convert` puts it there.
+      found['vocabulary'] = str(place / _VOCABULARY)
   known = [
       place / name
-      for place in (folder, folder.parent)
-      for name in names
+      for place in places
+      for name in (folders.CONFIG, folders.MODEL)
       if (place / name).is_file()
   ]
   if not known:
-    return {}
-  found = {}
+    return found
   for key, value in gin_files.plain(known[0]).items():
     *_, configurable, argument = ('', *key.rpartition('/')[2].split('.'))
     if _NETWORK.fullmatch(configurable):
       found[argument] = value
     elif _MODEL.fullmatch(configurable):
       if argument == 'sentencepiece_model_file' and isinstance(value, str):
-        found['vocabulary'] = value
+        found.setdefault('vocabulary', value)
   return found
 
 
