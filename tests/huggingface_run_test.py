@@ -128,6 +128,8 @@ def test_what_was_tuned_goes_back_and_ranks_the_same(project, tmp_path):
   """Our scores of options are those of `transformers` on what is exported."""
   back = tmp_path / 'back'
   assert not cli.main(['convert', str(project / 'run'), str(back)])
+  for name in ('config.json', 'generation_config.json'):
+    assert json.loads((back / name).read_text())['eos_token_id'] == 0
   theirs = transformers.AutoModelForCausalLM.from_pretrained(back)
   tokenizer = transformers.AutoTokenizer.from_pretrained(back)
   begin = end = tokenizer.convert_tokens_to_ids('<|endoftext|>')

@@ -120,8 +120,12 @@ def _check_huggingface(folder: pathlib.Path) -> None:
         ' it'
     )
   if _has(folder, *_PICKLE_NAMES):
+    facts = huggingface.read_config(folder)
+    names = facts.get('architectures') or ()
     model = 'AutoModelForSeq2SeqLM'
-    if not huggingface.read_config(folder).get('is_encoder_decoder', True):
+    if not facts.get('is_encoder_decoder', True) or any(
+        str(name).endswith(('ForCausalLM', 'LMHeadModel')) for name in names
+    ):
       model = 'AutoModelForCausalLM'
     raise errors.UserError(
         f'{folder}: holds a pickle (.bin), which can run code when it is read;'

@@ -143,6 +143,23 @@ def test_caps_and_ids_in_the_loss(label_smoothing):
   np.testing.assert_allclose(scores, wanted[..., 0], atol=1e-5)
 
 
+@pytest.mark.parametrize('norm', ['rms_plus_one', 'layer'])
+def test_bfloat16_is_close_to_float32(norm):
+  batch = _batch()
+  found = []
+  for dtype in ('float32', 'bfloat16'):
+    model = interface.create(
+        dataclasses.replace(CONFIG, dtype=dtype, norm=norm)
+    )
+    params = jax.jit(model.init)(jax.random.key(0))
+    context = jax.jit(model.encode)(params, batch['decoder_target_tokens'])
+    assert context.key.dtype == dtype
+    logits = jax.jit(model.logits)(params, batch)
+    assert logits.dtype == jnp.float32
+    found.append(np.asarray(logits)[..., 1:101].ravel())
+  assert np.corrcoef(*found)[0, 1] > 0.99
+
+
 def test_rows_longer_than_learned_positions_are_refused():
   config = dataclasses.replace(
       CONFIG, positions='learned', max_positions=11, rope_local_theta=0.0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 from flan_jax import errors
 from flan_jax.checkpoints import formats
@@ -10,6 +11,7 @@ from flan_jax.checkpoints.huggingface import mapping
 import jax
 import numpy as np
 import pytest
+from safetensors import numpy as safetensors
 import torch
 
 
@@ -106,3 +108,29 @@ def test_what_is_not_supported_is_named(facts, words, tmp_path, decoder_cases):
   (tmp_path / 'config.json').write_text(json.dumps(facts))
   with pytest.raises(errors.UserError, match=words):
     formats.open_source(tmp_path)
+
+
+def test_pickles_of_decoders_are_turned_by_their_class(tmp_path):
+  (tmp_path / 'pytorch_model.bin').write_bytes(b'')
+  facts = {'architectures': ['LlamaForCausalLM']}
+  (tmp_path / 'config.json').write_text(json.dumps(facts))
+  with pytest.raises(errors.UserError, match='AutoModelForCausalLM'):
+    formats.open_source(tmp_path)
+
+
+@pytest.mark.parametrize('decoder_pair', ['gpt2'], indirect=True)
+def test_the_first_files_of_gpt2_are_read(decoder_pair, tmp_path):
+  """They have no prefix, and the causal mask in each layer."""
+  _, folder = decoder_pair
+  tensors = safetensors.load_file(str(folder / 'model.safetensors'))
+  older = {name.removeprefix('transformer.'): x for name, x in tensors.items()}
+  assert set(older).isdisjoint(tensors)
+  for layer in range(2):
+    older[f'h.{layer}.attn.bias'] = np.tri(90, dtype=np.float32)[None, None]
+  safetensors.save_file(older, str(tmp_path / 'model.safetensors'))
+  for name in ('config.json', 'tokenizer.json', 'tokenizer_config.json'):
+    shutil.copy(folder / name, tmp_path)
+  found, expected = map(formats.open_source, (tmp_path, folder))
+  assert set(found.shapes) == set(expected.shapes)
+  for name in expected.shapes:
+    np.testing.assert_array_equal(found.read(name), expected.read(name))
