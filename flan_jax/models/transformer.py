@@ -16,6 +16,7 @@ from flan_jax import partitioning
 from flan_jax.models import attention
 from flan_jax.models import config as config_lib
 from flan_jax.models import layers
+from flan_jax.models import relative
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -112,9 +113,9 @@ def mlp_block(config: config_lib.ModelConfig, train: bool) -> layers.MlpBlock:
 
 def relative_bias(
     config: config_lib.ModelConfig, bidirectional: bool
-) -> attention.RelativePositionBias:
+) -> relative.RelativePositionBias:
   """Returns a stack's table of biases, to be called in a module."""
-  return attention.RelativePositionBias(
+  return relative.RelativePositionBias(
       num_heads=config.num_heads,
       num_buckets=config.relative_attention_num_buckets,
       max_distance=config.relative_attention_max_distance,
@@ -124,7 +125,7 @@ def relative_bias(
 
 
 def own_bias(
-    bias: attention.RelativePositionBias,
+    bias: relative.RelativePositionBias,
     queries: int,
     past: attention.KeyValue | None,
     position: jax.Array | None,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from flan_jax.models import attention
 from flan_jax.models import config as config_lib
+from flan_jax.models import relative
 from flan_jax.models import rotary
 from flan_jax.models import transformer
 import jax
@@ -110,7 +111,7 @@ def _seen(
 
 def of_rows(
     config: config_lib.DecoderConfig,
-    bias: attention.RelativePositionBias | None,
+    bias: relative.RelativePositionBias | None,
     own: transformer.Segments,
     both_ways_BxT: jax.Array | None,
 ) -> View:
@@ -138,7 +139,7 @@ def of_rows(
 
 def of_step(
     config: config_lib.DecoderConfig,
-    bias: attention.RelativePositionBias | None,
+    bias: relative.RelativePositionBias | None,
     position: jax.Array,
     cache: attention.KeyValue,
     seen_BxTxS: jax.Array | None,
@@ -171,7 +172,7 @@ def of_step(
 
 def placed(
     config: config_lib.DecoderConfig,
-    bias: attention.RelativePositionBias | None,
+    bias: relative.RelativePositionBias | None,
     view: View,
     positions_BxT: jax.Array,
     context_BxS: jax.Array | None,

@@ -2,6 +2,7 @@
 
 from flan_jax.models import attention
 from flan_jax.models import layers
+from flan_jax.models import relative
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +35,7 @@ def _bucket(distance: int, buckets: int, farthest: int, both_ways: bool) -> int:
 @pytest.mark.parametrize('both_ways', [True, False])
 @pytest.mark.parametrize('buckets, farthest', [(32, 128), (32, 256), (8, 20)])
 def test_buckets_are_exact_at_their_borders(buckets, farthest, both_ways):
-  found = attention.buckets(300, buckets, farthest, both_ways)
+  found = relative.buckets(300, buckets, farthest, both_ways)
   expected = [
       _bucket(distance, buckets, farthest, both_ways)
       for distance in range(-300, 301)
@@ -46,7 +47,7 @@ def test_buckets_are_exact_at_their_borders(buckets, farthest, both_ways):
 @pytest.mark.parametrize('both_ways', [True, False])
 @pytest.mark.parametrize('length', [1, 2, 9])
 def test_bias_of_a_pair_is_that_of_its_bucket(length, both_ways):
-  module = attention.RelativePositionBias(
+  module = relative.RelativePositionBias(
       num_heads=3, num_buckets=8, max_distance=20, bidirectional=both_ways
   )
   table = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
@@ -64,7 +65,7 @@ def test_bias_of_a_pair_is_that_of_its_bucket(length, both_ways):
 
 
 def test_gradient_of_the_bias_counts_pairs():
-  module = attention.RelativePositionBias(
+  module = relative.RelativePositionBias(
       num_heads=1, num_buckets=8, max_distance=20, bidirectional=True
   )
   weights = np.random.default_rng(1).normal(size=(1, 7, 7)).astype(np.float32)
@@ -92,7 +93,7 @@ def test_add_bias_has_the_gradient_of_a_sum():
   for argument in (1, 2):
     np.testing.assert_allclose(
         jax.grad(total, argument)(
-            attention.add_bias, *map(jnp.float32, (logits, bias))
+            relative.add_bias, *map(jnp.float32, (logits, bias))
         ),
         jax.grad(total, argument)(jnp.add, *map(jnp.float32, (logits, bias))),
         rtol=1e-5,
@@ -148,7 +149,7 @@ def test_einsum_of_bfloat16_sums_in_float32_and_keeps_gradients_small():
 
 
 def test_bias_of_queries_of_unequal_positions():
-  module = attention.RelativePositionBias(
+  module = relative.RelativePositionBias(
       num_heads=3, num_buckets=8, max_distance=20, bidirectional=False
   )
   table = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
