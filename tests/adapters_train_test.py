@@ -22,6 +22,7 @@ EVAL_STEPS = 1
 CHECKPOINT_PERIOD = 2
 LEARNING_RATE = 0.01
 WARMUP_STEPS = 0
+EMA_DECAY = 0.5
 LORA_RANK = 4
 LORA_DROPOUT = 0.25
 LORA_TARGETS = ('query', 'wo')
@@ -71,8 +72,8 @@ def test_a_checkpoint_holds_adapters_and_their_moments_alone(lora, base):
     assert len(saved) == 2 * (3 + 4)
     assert all(name.endswith(('lora_a', 'lora_b')) for name in saved)
     kept = _saved(lora / f'checkpoint_{step}', 'optimizer')
-    # Two moments of each, and two counts.
-    assert len(kept) == 2 * len(saved) + 2
+    # Two moments of each, its average, and two counts.
+    assert len(kept) == 3 * len(saved) + 2
     assert not any('kernel' in name for name in kept)
   said = runs.read(lora)['adapter']
   assert said['lora']['rank'] == 4 and said['trained'] is None
@@ -112,33 +113,31 @@ def _device():
   return jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
 
-def test_a_run_that_was_stopped_goes_on_bit_by_bit(project, base, lora):
-  assert _train(project, 'parts', base, '--gin.TRAIN_STEPS=2') == 0
-  assert _train(project, 'parts', base) == 0
-  for step in (2, 4):
+@pytest.fixture(scope='module')
+def parts(project, base, lora) -> pathlib.Path:
+  """The same in two parts, on a copy of the base that has grown since."""
+  folder = project / 'grown'
+  shutil.copytree(base, folder)
+  assert _train(project, 'parts', folder, '--gin.TRAIN_STEPS=2') == 0
+  shutil.copytree(folder / 'checkpoint_0', folder / 'checkpoint_3')
+  assert runs.locate(folder) == (folder, 3)
+  assert _train(project, 'parts', folder) == 0
+  return project / 'parts'
+
+
+def test_a_run_goes_on_bit_by_bit_with_the_base_it_began_with(lora, parts):
+  for step, use_ema in ((2, False), (4, False), (4, True)):
     one, other = (
-        _flat(path / f'checkpoint_{step}') for path in (lora, project / 'parts')
+        _flat(path / f'checkpoint_{step}', use_ema=use_ema)
+        for path in (lora, parts)
     )
     for name, array in one.items():
       np.testing.assert_array_equal(other[name], array, err_msg=name)
   losses = [
       [r['loss'] for r in metrics.read(path / 'metrics.jsonl')]
-      for path in (lora, project / 'parts')
+      for path in (lora, parts)
   ]
-  assert losses[0] == losses[1]
-
-
-def test_a_run_goes_on_with_the_base_it_began_with(project, base, lora):
-  """Though its path, that of a run, means a later checkpoint by now."""
-  folder = project / 'grown'
-  shutil.copytree(base, folder)
-  assert _train(project, 'on_grown', folder, '--gin.TRAIN_STEPS=2') == 0
-  assert project.train('grown', '--gin.LORA=None', '--gin.TRAIN_STEPS=3') == 0
-  assert runs.steps(folder)[-1] == 3
-  assert _train(project, 'on_grown', folder) == 0
-  one, other = _flat(lora), _flat(project / 'on_grown')
-  for name, array in one.items():
-    np.testing.assert_array_equal(other[name], array, err_msg=name)
+  assert losses[0] == losses[1] and len(losses[0]) == 4
 
 
 def test_a_base_that_is_another_or_is_gone_is_refused(project, base):
@@ -189,9 +188,8 @@ def test_adapters_on_adapters(project, base, lora):
   assert adapter.base.path == str(lora / 'checkpoint_4')
 
 
-def test_the_average_of_adapters(project, base):
-  assert _train(project, 'ema', base, '--gin.EMA_DECAY=0.5') == 0
-  whole, mean = _flat(project / 'ema'), _flat(project / 'ema', use_ema=True)
+def test_the_average_of_adapters(lora):
+  whole, mean = _flat(lora), _flat(lora, use_ema=True)
   for name, array in whole.items():
     assert np.array_equal(mean[name], array) != name.endswith(ADAPTED), name
 
@@ -210,7 +208,7 @@ def _chosen(name: str) -> bool:
 @pytest.fixture(scope='module')
 def chosen(project, base) -> pathlib.Path:
   flags = ['--gin.LORA=None', f'--gin.TRAINED={list(PATTERNS)!r}']
-  flags += ['--gin.EMA_DECAY=0.5', '--gin.CLIP_NORM=0.1']
+  flags += ['--gin.CLIP_NORM=0.1']
   assert _train(project, 'chosen', base, *flags) == 0
   return project / 'chosen'
 
@@ -306,11 +304,9 @@ def test_another_rank_is_another_run(project, base, lora):
 
 
 def test_adapters_are_evaluated_on_one_base(
-    project, base, lora, tmp_path, monkeypatch, capsys
+    project, base, lora, parts, tmp_path, monkeypatch, capsys
 ):
-  """The base is read once, and one set of programs serves them all."""
-  flags = ['--gin.TRAIN_STEPS=2', '--gin.RANDOM_SEED=1']
-  assert _train(project, 'seed_1', base, *flags) == 0
+  """A base, and its copy, are read once; one set of programs serves all."""
   read = []
   load_params = native.load_params
 
@@ -321,7 +317,7 @@ def test_adapters_are_evaluated_on_one_base(
   monkeypatch.setattr(native, 'load_params', counting)
   capsys.readouterr()
   arguments = ['eval', f'--checkpoint=one={lora}']
-  arguments += [f'--checkpoint=two={project / "seed_1"}']
+  arguments += [f'--checkpoint=two={parts}/checkpoint_2']
   arguments += ['--mixture=sums', f'--output={tmp_path}', '--max_examples=2']
   arguments += [f'--mixtures={project / "sums.yaml"}']
   arguments += [f'--cache_dir={project / "cache"}']
@@ -331,7 +327,7 @@ def test_adapters_are_evaluated_on_one_base(
   assert set(read) == {
       base / 'checkpoint_2',
       lora,
-      project / 'seed_1',
+      parts / 'checkpoint_2',
       # What both began with.
       lora / 'checkpoint_0',
   }
