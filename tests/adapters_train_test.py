@@ -336,3 +336,24 @@ def test_adapters_are_evaluated_on_one_base(
   # Predictions are those of each alone.
   error = capsys.readouterr().err
   assert error.count('compilation') == 1
+
+
+def test_adapters_on_a_checkpoint_of_t5x(project, base, tmp_path):
+  """Steps are counted on from its own, as they are for whole models."""
+  out = tmp_path / 't5x'
+  assert cli.main(['convert', str(base), str(out), '--to=t5x']) == 0
+  (checkpoint,) = out.glob('checkpoint_*')
+  assert _train(project, 'on_t5x', checkpoint, '--gin.TRAIN_STEPS=3') == 0
+  assert runs.steps(project / 'on_t5x')[-1] == 3
+  first = runs.steps(project / 'on_t5x')[0]
+  before, untuned, after = (
+      _flat(path)
+      for path in (
+          base,
+          project / 'on_t5x' / f'checkpoint_{first}',
+          project / 'on_t5x',
+      )
+  )
+  for name, array in before.items():
+    np.testing.assert_array_equal(untuned[name], array, err_msg=name)
+    assert np.array_equal(after[name], array) != name.endswith(ADAPTED), name
