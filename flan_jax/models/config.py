@@ -417,7 +417,13 @@ class DecoderConfig(ModelConfig):
     self._check_choice('norm', ('rms', 'rms_plus_one', 'layer'))
     # JSON gives a dict and a list.
     if isinstance(self.rope_scaling, Mapping):
-      scaling = RopeScaling(**self.rope_scaling)
+      try:
+        scaling = RopeScaling(**self.rope_scaling)
+      except TypeError as error:
+        raise errors.UserError(
+            f'{self._name}.rope_scaling: {error}; it is like'
+            " {'kind': 'linear', 'factor': 4.0}"
+        ) from error
       object.__setattr__(self, 'rope_scaling', scaling)
     windows = tuple(map(bool, self.window_layers))
     object.__setattr__(self, 'window_layers', windows)

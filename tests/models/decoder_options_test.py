@@ -1,6 +1,7 @@
 """A decoder's options: over a mesh, in the loss, and what is refused."""
 
 import dataclasses
+import json
 
 from flan_jax import errors
 from flan_jax import partitioning
@@ -193,6 +194,7 @@ def test_rows_longer_than_learned_positions_are_refused():
         ({'norm': 'batch'}, "norm: must be one of 'rms'"),
         ({'qkv_bias': 1}, 'qkv_bias: must be True or False'),
         ({'rope_scaling': {'kind': 'yarn', 'factor': 2}}, 'RopeScaling.kind'),
+        ({'rope_scaling': {'type': 'linear'}}, 'rope_scaling: .*kind.*like'),
         (
             {'rope_scaling': {'kind': 'linear', 'factor': 0}},
             'RopeScaling.factor: must be above 0',
@@ -202,3 +204,11 @@ def test_rows_longer_than_learned_positions_are_refused():
 def test_what_does_not_fit_together_is_refused(changes, words):
   with pytest.raises(errors.UserError, match=words):
     dataclasses.replace(CONFIG, **changes)
+
+
+def test_a_config_comes_back_from_json():
+  scaling = {'kind': 'llama3', 'factor': 8.0}
+  config = dataclasses.replace(CONFIG, rope_scaling=scaling)
+  facts = json.loads(json.dumps(dataclasses.asdict(config)))
+  assert config_lib.DecoderConfig(**facts) == config
+  assert hash(config) == hash(config_lib.DecoderConfig(**facts))

@@ -108,8 +108,8 @@ def test_reading_in_parts_is_reading_at_once(decoder_pair, decoder_loaded):
     np.testing.assert_allclose(one * seen, other * seen, atol=1e-4)
 
 
-@_SOME
-def test_beams_are_the_likeliest_of_transformers(
+@pytest.mark.parametrize('decoder_pair', ['gemma3'], indirect=True)
+def test_beams_have_the_likelihoods_of_transformers(
     decoder_pair, decoder_loaded, runner
 ):
   """What beams found has the likelihood that its tokens have alone."""
