@@ -116,8 +116,15 @@ class RunFolder:
     Raises:
       UserError: It differs, and the user has not said to go on all the same.
     """
+    run = runs.read(self.path)
+    if 'converted_from' in run:  # There is no optimizer's state to go on with.
+      raise errors.UserError(
+          f'MODEL_DIR: {self.path}: holds a checkpoint that was converted, and'
+          ' no run to go on with; name it as INITIAL_CHECKPOINT_PATH, and take'
+          ' another MODEL_DIR'
+      )
     changes = runs.changes(self.path, self._data.facts())
-    before = runs.read(self.path).get('train_steps', 0)
+    before = run.get('train_steps', 0)
     if self._settings.last_step < before:
       changes.append(
           f'TRAIN_STEPS: {before} -> {self._settings.last_step} (may only grow)'

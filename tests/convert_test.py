@@ -102,6 +102,31 @@ def test_what_is_converted_is_read_by_orbax(folder, tensors, convert, tmp_path):
   assert loaded.vocabulary.size == 259 and loaded.step == 0
 
 
+def test_nothing_goes_on_in_what_was_converted(
+    folder, convert, tmp_path, capsys
+):
+  """There is no optimizer's state, and no data position."""
+  assert convert(folder) is None
+  parts = ('runs/train', 'models/checkpoint', 'optimizers/adafactor')
+  target = tmp_path / 'target'
+  command = ['train', *(f'--gin_file=gin/{part}.gin' for part in parts)]
+  command += ['--gin_file=gin/meshes/data.gin', '--resume_with_changes']
+  command += [f'--gin.INITIAL_CHECKPOINT_PATH={target}', '--gin.TRAIN_STEPS=1']
+  command += ['--gin.VOCABULARY=bytes', f'--gin.MODEL_DIR={target}']
+  assert cli.main([*command, '--gin.MIXTURE_OR_TASK_NAME=mini_capitals']) == 2
+  assert 'holds a checkpoint that was converted' in capsys.readouterr().err
+  assert (target / 'checkpoint_0').is_dir()
+
+
+def test_bytes_are_a_vocabulary_without_a_file(folder, tmp_path):
+  (folder / 'tokenizer_config.json').write_text(
+      '{"tokenizer_class": "ByT5Tokenizer"}'
+  )
+  target = tmp_path / 'run'
+  assert cli.main(['convert', str(folder), str(target)]) == 0
+  assert native.load_model(target).vocabulary.describe()['kind'] == 'bytes'
+
+
 def test_a_target_that_exists(folder, convert, tmp_path):
   (tmp_path / 'target').mkdir()
   (tmp_path / 'target' / 'mine').write_text('')

@@ -18,13 +18,14 @@ from flan_jax.models import config as model_config
 import numpy as np
 
 CONFIG = 'config.json'
+_TOKENIZER = 'tokenizer_config.json'
 # Files that go where the model goes, in the order of preference as vocabulary.
 VOCABULARIES = ('spiece.model', 'tokenizer.json', 'tokenizer.model')
 CARRIED = (
     CONFIG,
     'generation_config.json',
     *VOCABULARIES,
-    'tokenizer_config.json',
+    _TOKENIZER,
     'special_tokens_map.json',
     'added_tokens.json',
     'vocab.json',
@@ -94,11 +95,15 @@ class Checkpoint:
 
   @property
   def vocabulary(self) -> str | None:
-    """The SentencePiece model, or the folder of another tokenizer."""
+    """The SentencePiece model, the folder of another tokenizer, or 'bytes'."""
     for name in VOCABULARIES:
       if name in self.files:
         whole = name.endswith('.json')
         return str(self.path if whole else self.files[name])
+    if _TOKENIZER in self.files and _read_json(self.files[_TOKENIZER]).get(
+        'tokenizer_class'
+    ) in ('ByT5Tokenizer', 'ByT5TokenizerFast'):
+      return 'bytes'  # There is nothing to be in a file.
     return None
 
   @functools.cached_property
@@ -145,7 +150,11 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
   Raises:
     UserError: It is missing or no JSON object.
   """
-  file = path / CONFIG
+  return _read_json(path / CONFIG)
+
+
+def _read_json(file: pathlib.Path) -> dict[str, Any]:
+  """Returns the object that a file holds."""
   try:
     facts = json.loads(file.read_text(encoding='utf-8'))
   except OSError as error:
