@@ -9,7 +9,7 @@ when it is complete.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 import math
 import os
@@ -22,6 +22,7 @@ import flan_jax
 from flan_jax import errors
 from flan_jax import storage
 from flan_jax import vocabularies
+from flan_jax.checkpoints import carried
 from flan_jax.checkpoints import foreign
 from flan_jax.checkpoints import formats
 from flan_jax.checkpoints import places
@@ -45,10 +46,8 @@ def main(args: argparse.Namespace) -> int:
   to = args.target_format or _other(source.format)
   with contextlib.closing(_Bar(source)) as bar:
     whole = _whole(source, args.allow_missing)
-    watched = _Watched(whole, bar)
     vocabulary = args.vocabulary or source.vocabulary
-    if vocabulary is not None:
-      foreign.vocabulary(source, vocabulary)  # Whether it fits.
+    watched = _Watched(whole, bar, _files(source, vocabulary))
     with _staged(target) as staged:
       _write(to, staged, watched, vocabulary, args)
   print(
@@ -104,6 +103,31 @@ def _whole(source: foreign.Source, allow_missing: bool) -> foreign.Source:
 
   model = interface.create(source.config)
   return sharded.complete(source, model, allow_missing)
+
+
+def _files(
+    source: foreign.Source, vocabulary: str | None
+) -> Mapping[str, pathlib.Path]:
+  """Returns what is to be carried along: no other vocabulary's tokenizer.
+
+  Raises:
+    UserError: The vocabulary has more ids than the model.
+  """
+  if vocabulary is None:
+    return source.files
+  found = foreign.vocabulary(source, vocabulary)
+  own = source.vocabulary
+  if own == vocabulary:
+    return source.files
+  # One that cannot be read is another.
+  with contextlib.suppress(errors.UserError):
+    if own and vocabularies.load(own).describe() == found.describe():
+      return source.files
+  return {
+      name: path
+      for name, path in source.files.items()
+      if name in carried.OF_THE_MODEL
+  }
 
 
 def _write(
@@ -231,7 +255,13 @@ class _Bar:
 class _Watched:
   """A source that tells a progress bar what is read; see `foreign.Source`."""
 
-  def __init__(self, source: foreign.Source, bar: _Bar):
+  def __init__(
+      self,
+      source: foreign.Source,
+      bar: _Bar,
+      files: Mapping[str, pathlib.Path],
+  ):
+    self.files = files
     self._source = source
     self._bar = bar
 

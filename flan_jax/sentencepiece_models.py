@@ -40,11 +40,13 @@ class Facts:
   """What decides whether texts can be tokenised in parts.
 
   Attributes:
+    plain: It is a unigram model of texts as they are: none is changed.
     exact: The ids of a text do not depend on rounding.
     longest: Tokens up to which that holds.
     single: Characters that are a piece, and in no other piece.
   """
 
+  plain: bool
   exact: bool
   longest: int
   single: frozenset[str]
@@ -84,11 +86,9 @@ def read(model: bytes) -> Facts:
   scores = [score for _, score, type_ in pieces if type_ == _NORMAL]
   lowest = min(scores, default=0.0) - _UNKNOWN_PENALTY
   texts = [text for text, _, type_ in pieces if type_ == _NORMAL]
+  plain = kind == _UNIGRAM and not (suffix or mapped or removes)
   exact = (
-      kind == _UNIGRAM
-      and not suffix
-      and not mapped
-      and not removes
+      plain
       and all(type_ != _USER_DEFINED for *_, type_ in pieces)
       and all(score <= 0 and (score / QUANTUM).is_integer() for score in scores)
   )
@@ -97,7 +97,7 @@ def read(model: bytes) -> Facts:
   # beyond it, made of unknown characters.
   most = math.floor(_EXACT_SUM / -lowest) if lowest < 0 else 0
   longest = most - max(map(len, texts), default=0) - 1
-  return Facts(exact, max(longest, 0), _single(texts))
+  return Facts(plain, exact, max(longest, 0), _single(texts))
 
 
 def with_exact_scores(model: bytes) -> bytes:

@@ -127,6 +127,22 @@ def test_bytes_are_a_vocabulary_without_a_file(folder, tmp_path):
   assert native.load_model(target).vocabulary.describe()['kind'] == 'bytes'
 
 
+def test_no_tokenizer_of_another_vocabulary_is_carried(
+    folder, convert, tmp_path
+):
+  (folder / 'tokenizer_config.json').write_text(
+      '{"tokenizer_class": "ByT5Tokenizer", "mine": true}'
+  )
+  (folder / 'tokenizer.model').write_bytes(b'none that fits')
+  assert cli.main(['convert', str(folder), str(tmp_path / 'a')]) == 2
+  # The one that is named takes its place, and has files of its own.
+  assert convert(folder, '--to=huggingface') is None
+  names = {path.name for path in (tmp_path / 'target').iterdir()}
+  assert 'tokenizer.model' not in names
+  text = (tmp_path / 'target' / 'tokenizer_config.json').read_text()
+  assert 'ByT5Tokenizer' in text and 'mine' not in text
+
+
 def test_a_target_that_exists(folder, convert, tmp_path):
   (tmp_path / 'target').mkdir()
   (tmp_path / 'target' / 'mine').write_text('')

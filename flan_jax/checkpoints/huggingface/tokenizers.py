@@ -5,6 +5,7 @@ import pathlib
 
 from flan_jax import storage
 from flan_jax import vocabularies
+from flan_jax.checkpoints.huggingface import lossless
 from flan_jax.vocabularies import exporting
 
 
@@ -17,7 +18,8 @@ def write(directory: pathlib.Path, spec: str) -> None:
   """
   vocabulary = vocabularies.load(spec)
   if isinstance(vocabulary, vocabularies.SentencePieceVocabulary):
-    for name, content in exporting.huggingface_files(vocabulary).items():
+    kind = lossless if lossless.is_lossless(vocabulary) else exporting
+    for name, content in kind.huggingface_files(vocabulary).items():
       storage.write(directory / name, content)
     return
   if spec != 'bytes':
