@@ -165,13 +165,16 @@ def _write_t5x(
         ' parameters with fallback_to_scratch = True (docs/t5x.md)',
         file=sys.stderr,
     )
+  extra_ids = None
   if vocabulary not in (None, 'bytes'):
     assert vocabulary is not None
-    _, files = vocabularies.copies(vocabularies.load(vocabulary), vocabulary)
+    loaded = vocabularies.load(vocabulary)
+    extra_ids = loaded.describe().get('extra_ids')
+    _, files = vocabularies.copies(loaded, vocabulary)
     for name, path in files.items():
       storage.make_folder((directory / name).parent)
       storage.write(directory / name, path.read_bytes())
-  writing.write(directory, source, kept)
+  writing.write(directory, source, kept, extra_ids)
 
 
 def _write_native(

@@ -35,7 +35,10 @@ Moments = Mapping[str, Callable[[], np.ndarray]]
 
 
 def write(
-    directory: pathlib.Path, source: foreign.Source, moments: Moments | None
+    directory: pathlib.Path,
+    source: foreign.Source,
+    moments: Moments | None,
+    extra_ids: int | None = None,
 ) -> pathlib.Path:
   """Writes a checkpoint; returns its folder.
 
@@ -46,6 +49,7 @@ def write(
     source: Whose parameters, step and model.
     moments: Those of Adafactor by our names, one entry a layer; None writes
       parameters alone.
+    extra_ids: The sentinels that the vocabulary adds to its model, if known.
 
   Raises:
     UserError: T5X has no such model, or the folder cannot be written.
@@ -71,7 +75,9 @@ def write(
               if kind == 'v' and value.shape != _UNUSED.shape
               else value
           )
-    storage.write(directory / folders.MODEL, model_gin(source.config))
+    storage.write(
+        directory / folders.MODEL, model_gin(source.config, extra_ids)
+    )
     storage.write(folder / index.FILE, index.pack(leaves))
   return folder
 
@@ -95,7 +101,9 @@ def check(config: model_config.ModelConfig) -> None:
       )
 
 
-def model_gin(config: model_config.ModelConfig) -> str:
+def model_gin(
+    config: model_config.ModelConfig, extra_ids: int | None = None
+) -> str:
   """Returns a gin file of T5X's that sets MODEL to the same model."""
   names = [
       'vocab_size',
@@ -121,6 +129,7 @@ def model_gin(config: model_config.ModelConfig) -> str:
       '# The model of the checkpoint beside, for the run files of T5X.',
       'from __gin__ import dynamic_registration',
       '',
+      'import seqio',
       f'from t5x.examples.{module} import network',
       '',
       f"include 't5x/examples/{base}'",
@@ -128,6 +137,8 @@ def model_gin(config: model_config.ModelConfig) -> str:
       f'network.{kind}:',
       *(f'  {name} = {getattr(config, name)!r}' for name in names),
   ]
+  if extra_ids is not None:
+    lines += ['', f'seqio.SentencePieceVocabulary.extra_ids = {extra_ids}']
   return '\n'.join(lines) + '\n'
 
 

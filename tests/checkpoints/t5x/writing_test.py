@@ -73,7 +73,9 @@ def test_parameters_alone(golden, tmp_path):
 
 def test_the_model_file_says_what_shapes_cannot(golden, tmp_path):
   source = reading.Checkpoint(golden / 'ckpt_t5x')
-  writing.write(tmp_path, source, None)
+  writing.write(tmp_path, source, None, extra_ids=7)
+  text = (tmp_path / 'model.gin').read_text()
+  assert 'SentencePieceVocabulary.extra_ids = 7' in text
   assert not {'dtype', 'mlp_activations'} & set(
       reading.Checkpoint(tmp_path).assumed
   )
