@@ -57,8 +57,8 @@ def read(folder: pathlib.Path, layout: layers.Layout) -> Sizes:
         f' there are {layers.listed(layout.places)})'
     ) from error
   said = _said(folder)
-  # T5X writes this number into its networks, and nowhere else.
-  assumed = ['relative_attention_max_distance']
+  # T5X writes the one into its networks, and the other is its model's.
+  assumed = ['relative_attention_max_distance', 'prefix_lm']
   gated = 'mlp_activations' not in fields
   activations = tuple(map(_activation, said.get('mlp_activations', ())))
   if len(activations) == (2 if gated else 1):
@@ -108,6 +108,8 @@ def _sizes(layout: layers.Layout) -> dict[str, Any]:
       'relative_attention_num_buckets': buckets,
       'logits_via_embedding': 'decoder/logits_dense/kernel' not in names,
   }
+  if table != _tables('decoder')[0]:
+    fields['relative_attention_per_layer'] = True
   if 'decoder/layers_0/mlp/wi/kernel' in names:
     fields['mlp_activations'] = ('relu',)
   if 'encoder' in depth:

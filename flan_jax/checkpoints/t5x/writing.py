@@ -9,6 +9,7 @@ Layers are written one by one, as the models of `t5x.examples.t5` have them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+import dataclasses
 import math
 import pathlib
 from typing import Any
@@ -27,8 +28,15 @@ _CHUNK_BYTES = 64 << 20  # As T5X has them: few files, many partitionings.
 _COMPRESSOR = {'id': 'gzip', 'level': 1}
 _KINDS = ('v', 'v_row', 'v_col', 'm')
 _UNUSED = np.zeros((1,), np.float32)
-# What T5X's networks compute with besides what its configuration says.
-_BUCKETS, _DISTANCE = 32, 128
+# Fields that change no parameter, or are set elsewhere in T5X's gin files.
+_ANY = (
+    'dropout_rate',
+    'remat',
+    'unroll_layers',
+    'loss_chunks',
+    'prefill_chunk',
+    'prefix_lm',
+)
 
 # Returns one of the moments by our name; see `slots.Slots`.
 Moments = Mapping[str, Callable[[], np.ndarray]]
@@ -88,16 +96,16 @@ def check(config: model_config.ModelConfig) -> None:
   Raises:
     UserError: Which option of the configuration they do not have.
   """
-  standard = {
-      'relative_attention_num_buckets': _BUCKETS,
-      'relative_attention_max_distance': _DISTANCE,
-  }
-  for name, value in standard.items():
-    found = getattr(config, name, value)
-    if found != value:
+  said = {*_names(config), *_ANY}
+  if not config.logits_via_embedding:
+    said.add('logits_scale')  # Of the embedding's logits.
+  for field in dataclasses.fields(config):
+    found = getattr(config, field.name)
+    # Our defaults are T5X's models.
+    if field.name not in said and found != field.default:
       raise errors.UserError(
-          f"--to=t5x: {name} is {found!r}, and T5X's models have {value!r}"
-          ' alone'
+          f"--to=t5x: {field.name} is {found!r}, and T5X's models have"
+          f' {field.default!r} alone'
       )
 
 
@@ -105,21 +113,7 @@ def model_gin(
     config: model_config.ModelConfig, extra_ids: int | None = None
 ) -> str:
   """Returns a gin file of T5X's that sets MODEL to the same model."""
-  names = [
-      'vocab_size',
-      'dtype',
-      'emb_dim',
-      'num_heads',
-      *(
-          ['num_layers']
-          if isinstance(config, model_config.DecoderConfig)
-          else ['num_encoder_layers', 'num_decoder_layers']
-      ),
-      'head_dim',
-      'mlp_dim',
-      'mlp_activations',
-      'logits_via_embedding',
-  ]
+  names = _names(config)
   kind, module, base = (
       ('TransformerConfig', 'decoder_only', 'decoder_only/models/base.gin')
       if 'num_layers' in names
@@ -140,6 +134,26 @@ def model_gin(
   if extra_ids is not None:
     lines += ['', f'seqio.SentencePieceVocabulary.extra_ids = {extra_ids}']
   return '\n'.join(lines) + '\n'
+
+
+def _names(config: model_config.ModelConfig) -> list[str]:
+  """Returns the fields that a configuration of T5X's has too."""
+  depth = (
+      ['num_layers']
+      if isinstance(config, model_config.DecoderConfig)
+      else ['num_encoder_layers', 'num_decoder_layers']
+  )
+  return [
+      'vocab_size',
+      'dtype',
+      'emb_dim',
+      'num_heads',
+      *depth,
+      'head_dim',
+      'mlp_dim',
+      'mlp_activations',
+      'logits_via_embedding',
+  ]
 
 
 def _put(folder: pathlib.Path, name: str, value: np.ndarray) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from flan_jax.checkpoints import native
 from flan_jax.checkpoints.t5x import index
 from flan_jax.checkpoints.t5x import reading
 from flan_jax.checkpoints.t5x import slots
+from flan_jax.checkpoints.t5x import writing
 from flan_jax.models import config as config_lib
 from flan_jax.models import interface
 import jax
@@ -141,6 +142,25 @@ def test_relu_has_one_kernel_in(golden, tmp_path):
   assert 'mlp_activations' in source.assumed
 
 
+def test_a_table_a_layer(golden, tmp_path):
+  flat = dict(np.load(golden / 'encdec_params_init.npz'))
+  for side in ('encoder', 'decoder'):
+    table = flat.pop(f'{side}/relpos_bias/rel_embedding')
+    for layer in range(2):
+      name = f'{side}/layers_{layer}/relpos_bias/rel_embedding'
+      flat[name] = table + layer
+  stacked = _scanned(flat, heads=4, axis=1)
+  source = formats.open_source(_write_plain(tmp_path, stacked))
+  assert source.config.relative_attention_per_layer
+  model = interface.create(source.config)
+  wanted = model.unstack(model.abstract_params())
+  assert {n: leaf.shape for n, leaf in wanted.items()} == {
+      name: shape for name, (shape, _) in source.shapes.items()
+  }
+  with pytest.raises(errors.UserError, match='relative_attention_per_layer'):
+    writing.check(source.config)
+
+
 @pytest.mark.parametrize('axis', [0, 1])
 def test_scanned_layers_are_layers(golden, tmp_path, axis):
   flat = dict(np.load(golden / 'encdec_params_init.npz'))
@@ -174,7 +194,10 @@ def test_config_gin_says_what_shapes_cannot(legacy):
   assert source.config.mlp_activations == ('silu', 'linear')
   assert source.config.dtype == 'bfloat16'
   assert source.vocabulary == 'gs://a/b.model'
-  assert set(source.assumed) == {'relative_attention_max_distance'}
+  assert set(source.assumed) == {
+      'relative_attention_max_distance',
+      'prefix_lm',
+  }
 
 
 def test_what_is_assumed_is_said_once(legacy, caplog):
