@@ -194,7 +194,10 @@ def test_rows_longer_than_learned_positions_are_refused():
         ({'norm': 'batch'}, "norm: must be one of 'rms'"),
         ({'qkv_bias': 1}, 'qkv_bias: must be True or False'),
         ({'rope_scaling': {'kind': 'yarn', 'factor': 2}}, 'RopeScaling.kind'),
-        ({'rope_scaling': {'type': 'linear'}}, 'rope_scaling: .*kind.*like'),
+        (
+            {'rope_scaling': {'type': 'linear'}},
+            "rope_scaling: .*'type'.*is like",
+        ),
         (
             {'rope_scaling': {'kind': 'linear', 'factor': 0}},
             'RopeScaling.factor: must be above 0',
