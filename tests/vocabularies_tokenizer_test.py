@@ -100,6 +100,31 @@ def test_what_a_tokenizer_says_of_itself(vocabulary, folder, tmp_path):
   assert other.describe()['sha256'] != vocabulary.describe()['sha256']
 
 
+def test_berts_word_pieces_are_those_of_transformers(tmp_path):
+  words = ['snow', 'is', 'cold', '##er', '?', ',', 'un', '##known', 'e']
+  special = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+  known = {word: i for i, word in enumerate([*special, *words])}
+  theirs = transformers.BertTokenizer(vocab=known)
+  theirs.save_pretrained(tmp_path)
+  for lines in (None, {'do_lower_case': True}):
+    if lines is not None:  # As the first folders have it.
+      (tmp_path / 'tokenizer_config.json').write_text(json.dumps(lines))
+    found = vocabularies.load(tmp_path)
+    for text in ('Snow is colder, UNKNOWN?', 'é [MASK] snowy', ''):
+      own = theirs(text, add_special_tokens=False)['input_ids']
+      assert [i - 1 for i in found.encode(text)] == own
+    assert found.decode([*found.encode('Snow is colder?'), 4, 9]) == (
+        'snow is colder?'
+    )
+    assert found.eos_id == found.special_id('sep_token') == 4
+    assert found.special_id('cls_token') == 3
+    assert found.special_id('mask_token') == 5
+  make_tokenizer(tmp_path)
+  (tmp_path / 'tokenizer_config.json').write_text('{"eos_token": "<|im_end|>"}')
+  other = vocabularies.load(tmp_path)
+  assert other.special_id('mask_token') is None
+
+
 def test_tokens_without_a_vector_are_left_out(tmp_path):
   make_tokenizer(tmp_path)
   file = tmp_path / 'tokenizer.json'

@@ -483,4 +483,66 @@ class DecoderConfig(ModelConfig):
       )
 
 
-FAMILIES: tuple[type[ModelConfig], ...] = (EncoderDecoderConfig, DecoderConfig)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderConfig(ModelConfig):
+  """The sizes of an encoder alone, BERT's (arXiv 1810.04805).
+
+  It ranks options (`models.encoder_only`), and can neither write nor be trained
+  here. A Hugging Face directory sets the fields. Ids are one higher than the
+  model's own, as those of `DecoderConfig` are.
+
+  Attributes:
+    num_layers: Layers.
+    max_positions: The rows of the table of positions: no row is longer.
+    num_types: The rows of the table of types: with two or more, what is read
+      first (the inputs) and second (an option) are told apart.
+    num_ids: Ids are 1 to `num_ids`; 0 is: all rows of the table are ids.
+  """
+
+  family: ClassVar[str] = 'encoder_only'
+  row_format: ClassVar[str] = 'two_sides'
+
+  num_layers: int
+  max_positions: int
+  num_types: int = 2
+  num_ids: int = 0
+  mlp_activations: tuple[str, ...] = ('gelu_exact',)
+  logits_via_embedding: bool = True
+  norm_epsilon: float = 1e-12
+
+  def __post_init__(self):
+    super().__post_init__()
+    self._check_size('max_positions', 1)
+    if len(self.mlp_activations) > 1:
+      raise errors.UserError(
+          f'{self._name}.mlp_activations: must be one, as its head has it too,'
+          f' not {self.mlp_activations!r}.'
+      )
+    if not self.logits_via_embedding:
+      raise errors.UserError(
+          f'{self._name}.logits_via_embedding: must be True, not'
+          f' {self.logits_via_embedding!r}.'
+      )
+    if self.num_ids >= self.vocab_size:
+      raise errors.UserError(
+          f'{self._name}.num_ids: ids from 1 to {self.num_ids} need a'
+          f' vocab_size of at least {self.num_ids + 1}, not'
+          f' {self.vocab_size}.'
+      )
+
+  @property
+  def most_ids(self) -> int:
+    """How many ids a vocabulary may have, 0 included."""
+    return self.num_ids + 1 if self.num_ids else self.vocab_size
+
+  @property
+  def scale_tied_logits(self) -> bool:
+    """Whether logits that the embedding makes are divided by a root."""
+    return False
+
+
+FAMILIES: tuple[type[ModelConfig], ...] = (
+    EncoderDecoderConfig,
+    DecoderConfig,
+    EncoderConfig,
+)

@@ -4,7 +4,9 @@ A family says how examples become rows (`config.row_format`), and computes on
 them. Predicting has two parts: inputs are read once (`encode`), and what
 follows them is either written token by token (`steps`, `start`, `decode_step`)
 or given (`score`). For an encoder-decoder, inputs are what the decoder attends
-to; for a decoder-only model, they are the beginning of the row.
+to; for a decoder-only model, they are the beginning of the row. An encoder
+alone can do neither, and says so in a UserError; it has `log_probability`
+instead, of one token of a row given all others (encoder_only.py).
 
 Shapes are written as suffixes: B batch, S length of inputs, T length of what
 follows, V vocabulary, H heads, D width of a head.
@@ -195,11 +197,14 @@ def create(config: config_lib.ModelConfig) -> Model:
   # They import this module.
   from flan_jax.models import decoder_only
   from flan_jax.models import encoder_decoder
+  from flan_jax.models import encoder_only
 
   if isinstance(config, config_lib.EncoderDecoderConfig):
     return encoder_decoder.EncoderDecoder(config)
   if isinstance(config, config_lib.DecoderConfig):
     return decoder_only.DecoderOnly(config)
+  if isinstance(config, config_lib.EncoderConfig):
+    return encoder_only.EncoderOnly(config)
   names = [family.__name__ for family in config_lib.FAMILIES]
   raise errors.UserError(
       f'MODEL: must be {" or ".join(names)}, not {type(config).__name__}; bind'

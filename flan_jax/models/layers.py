@@ -106,6 +106,11 @@ def dropout(
   return x * (keep.astype(x.dtype) / (1 - rate))
 
 
+def activated(name: str, x: jax.Array) -> jax.Array:
+  """Returns what an activation of `config.ACTIVATIONS` makes of `x`."""
+  return _ACTIVATIONS[name](x)
+
+
 def parameter(
     module: nn.Module,
     name: str,
@@ -299,7 +304,7 @@ def scaled_down(x: jax.Array) -> jax.Array:
 
 
 class Positions(nn.Module):
-  """A table of learned vectors, one a position."""
+  """A table of learned vectors, one a position, or one a type of tokens."""
 
   length: int
   emb_dim: int
@@ -347,7 +352,7 @@ class MlpBlock(nn.Module):
           use_bias=self.use_bias,
           name=name,
       )
-      branches.append(_ACTIVATIONS[activation](branch(x_BxTxE)))
+      branches.append(activated(activation, branch(x_BxTxE)))
     hidden_BxTxM = functools.reduce(operator.mul, branches)
     hidden_BxTxM = dropout(self, hidden_BxTxM, self.dropout_rate)
     hidden_BxTxM = partitioning.constrain(

@@ -62,8 +62,10 @@ ALL_IDS = Readout()
 
 def of(config: config_lib.ModelConfig) -> Readout:
   """Returns the model's."""
-  if not isinstance(config, config_lib.DecoderConfig):
+  if isinstance(config, config_lib.DecoderConfig):
+    cap = config.logits_cap
+  elif isinstance(config, config_lib.EncoderConfig):
+    cap = 0.0
+  else:
     return ALL_IDS
-  return Readout(
-      config.logits_cap, (1, config.num_ids + 1) if config.num_ids else None
-  )
+  return Readout(cap, (1, config.num_ids + 1) if config.num_ids else None)

@@ -173,6 +173,11 @@ class Train:
         'FEW_SHOT_LAYOUT', self.few_shot_layout, few_shot.Layout
     )
     configuration.instance('MODEL', self.model, model_config.FAMILIES)
+    if isinstance(self.model, model_config.EncoderConfig):
+      raise errors.UserError(
+          'MODEL: an encoder-only model cannot be trained; it ranks the options'
+          ' that an example has (flan-jax eval, flan-jax infer)'
+      )
     configuration.instance('MESH', self.mesh, partitioning.MeshConfig)
     configuration.feature_lengths(self.task_feature_lengths)
     configuration.one_of('ON_NON_FINITE', self.on_non_finite, ('stop', 'skip'))

@@ -28,6 +28,7 @@ UNK_ID = base.UNK_ID
 Vocabulary = base.Vocabulary
 SentencePieceVocabulary = pieces.SentencePieceVocabulary
 ByteVocabulary = byte.ByteVocabulary
+TokenizerVocabulary = tokenizer.TokenizerVocabulary
 
 joined = base.joined
 losses_notice = losses.notice

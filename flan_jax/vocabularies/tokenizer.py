@@ -14,6 +14,8 @@ FILE = 'tokenizer.json'
 # What says which of its tokens ends a text, and the model's size.
 _CONFIG = 'tokenizer_config.json'
 _MODEL = ('generation_config.json', 'config.json')
+# What BERT calls the tokens that its rows have besides those of texts.
+_SPECIAL = {'cls_token': '[CLS]', 'sep_token': '[SEP]', 'mask_token': '[MASK]'}
 # What else goes where the tokenizer goes.
 COMPANIONS = (
     _CONFIG,
@@ -30,7 +32,8 @@ class TokenizerVocabulary(shifted.Shifted):
   Ids are those of `transformers` without special tokens, plus 1. As there,
   special tokens that a text spells out ('<|im_start|>') become what they name.
   What ends a text is tokenizer_config.json's "eos_token", or else the first
-  "eos_token_id" of generation_config.json or config.json.
+  "eos_token_id" of generation_config.json or config.json, or else what stands
+  between texts.
   """
 
   kind = 'huggingface'
@@ -73,6 +76,24 @@ class TokenizerVocabulary(shifted.Shifted):
         size = rows
     super().__init__(file, size, _end(file, known))
 
+    self._special = {
+        name: own + 1
+        for name in _SPECIAL
+        if (own := _special(file, known, name)) is not None
+    }
+
+  def special_id(self, name: str) -> int | None:
+    """Returns the id of a token that rows have besides those of texts.
+
+    Args:
+      name: As tokenizer_config.json has it: 'cls_token', 'sep_token' or
+        'mask_token'. Where it does not say, it is BERT's.
+
+    Returns:
+      None where the tokenizer has no such token.
+    """
+    return self._special.get(name)
+
   def _own_ids(self, texts: Sequence[str]) -> list[list[int]]:
     return [
         found.ids
@@ -87,20 +108,31 @@ class TokenizerVocabulary(shifted.Shifted):
 
 def _end(file: pathlib.Path, known: dict[str, int]) -> int:
   """Returns the own id of what ends a text."""
-  token = _facts(file.parent / _CONFIG).get('eos_token')
-  if isinstance(token, dict):
-    token = token.get('content')
-  if token in known:
-    return known[token]
+  end = _special(file, known, 'eos_token')
+  if end is not None:
+    return end
   for name in _MODEL:
     given = _facts(file.parent / name).get('eos_token_id')
     given = given[0] if isinstance(given, list) and given else given
     if isinstance(given, int):
       return given
+  between = _special(file, known, 'sep_token')
+  if between is not None:
+    return between
   raise errors.UserError(
       f'{file}: nothing says which token ends a text; put {{"eos_token":'
       f' "..."}} into {file.parent / _CONFIG}'
   )
+
+
+def _special(
+    file: pathlib.Path, known: dict[str, int], name: str
+) -> int | None:
+  """Returns the own id of a special token, None if there is none."""
+  token = _facts(file.parent / _CONFIG).get(name, _SPECIAL.get(name))
+  if isinstance(token, dict):
+    token = token.get('content')
+  return known.get(token) if isinstance(token, str) else None
 
 
 def _facts(file: pathlib.Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from flan_jax.checkpoints.huggingface import bert
 from flan_jax.checkpoints.huggingface import gemma
 from flan_jax.checkpoints.huggingface import gpt2
 from flan_jax.checkpoints.huggingface import llama
@@ -15,4 +16,5 @@ ALL: Mapping[str, mapping.Architecture] = {
     **llama.ARCHITECTURES,
     **qwen.ARCHITECTURES,
     **gemma.ARCHITECTURES,
+    **bert.ARCHITECTURES,
 }

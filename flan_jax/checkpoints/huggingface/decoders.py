@@ -49,7 +49,7 @@ def ids(facts: mapping.Json, size: int, bos: int | None) -> dict[str, Any]:
     begin = begin[0] if isinstance(begin, list) and begin else begin
     if isinstance(begin, int) and begin >= 0:
       return {
-          'vocab_size': -(-(size + 1) // _MULTIPLE) * _MULTIPLE,
+          'vocab_size': table_rows(size),
           'num_ids': size,
           'begin_id': begin + 1,
       }
@@ -57,6 +57,11 @@ def ids(facts: mapping.Json, size: int, bos: int | None) -> dict[str, Any]:
       'bos_token_id: is needed, as what rows begin with; "eos_token_id" or'
       ' "pad_token_id" would do too'
   )
+
+
+def table_rows(size: int) -> int:
+  """Returns the rows of a table for `size` ids of theirs, each plus 1."""
+  return -(-(size + 1) // _MULTIPLE) * _MULTIPLE
 
 
 def activation(facts: mapping.Json, *keys: str, default: str) -> str:

@@ -29,6 +29,7 @@ CARRIED = (
     'special_tokens_map.json',
     'added_tokens.json',
     'vocab.json',
+    'vocab.txt',
     'merges.txt',
     'chat_template.jinja',
     'chat_template.json',
