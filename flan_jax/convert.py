@@ -193,7 +193,7 @@ def _write_native(
         ' SentencePiece model, or bytes'
     )
   facts = {
-      'lengths': dict(places.LENGTHS),
+      'lengths': places.lengths(source.config),
       'mixture': None,
       'parameters': _count(source),
       'flan_jax': flan_jax.__version__,

@@ -171,6 +171,7 @@ def _read(args: argparse.Namespace) -> _Subject:
       getattr(args, 'skip_missing', False),
   )
   planned = plan.all_items(scope.tasks, scope.trained, settings.templates)
+  _check_writes(models, planned)
   judging, without = _judging(planned, settings, access)
   rendering = _rendering(settings, models[0])
   with tqdm.tqdm(
@@ -208,6 +209,20 @@ def _read(args: argparse.Namespace) -> _Subject:
     if line is not None:
       _say(line)
   return _Subject(settings, models, scope, rendering, work, validation, without)
+
+
+def _check_writes(
+    models: Sequence[systems.Model], planned: Sequence[plan.Item]
+) -> None:
+  """Raises a UserError if a model that only ranks would have to write."""
+  written = [item.task.name for item in planned if item.how != 'rank']
+  for model in models:
+    if written and not model.place.config().writes:
+      raise errors.UserError(
+          f'{model.path}: an encoder-only model ranks options and cannot write'
+          f' an answer; evaluate tasks that have options, not {written[0]}'
+          + (f' and {len(written) - 1} more' if len(written) > 1 else '')
+      )
 
 
 def _scope(

@@ -24,6 +24,17 @@ from flan_jax.models import config as model_config
 LENGTHS = {'inputs': 512, 'targets': 256}
 
 
+def lengths(config: model_config.ModelConfig) -> dict[str, int]:
+  """Returns the lengths of a checkpoint that says nothing of them.
+
+  An encoder alone reads inputs and an option in one row, after another token.
+  """
+  if not isinstance(config, model_config.EncoderConfig):
+    return dict(LENGTHS)
+  targets = min(LENGTHS['targets'], max(config.max_positions // 4, 2))
+  return {'inputs': config.max_positions - 1 - targets, 'targets': targets}
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
   """A checkpoint that is there.
@@ -162,7 +173,7 @@ def locate(path: str | os.PathLike[str]) -> Place:
     return Place(found, directory, step, runs.read(directory))
   folder = storage.path(path)
   source = formats.open_source(folder)
-  run = {'lengths': dict(LENGTHS), 'format': found}
+  run = {'lengths': lengths(source.config), 'format': found}
   return Place(found, folder, source.step, run)
 
 

@@ -23,12 +23,14 @@ from flan_jax import vocabularies
 from flan_jax.checkpoints import native
 from flan_jax.data import examples as examples_lib
 from flan_jax.inference import generating
+from flan_jax.inference import masked_ranker
 from flan_jax.inference import ranker
 from flan_jax.inference import ranking
 from flan_jax.inference import reading
 from flan_jax.inference import running
 from flan_jax.inference import settings
 from flan_jax.inference import streaming
+from flan_jax.models import encoder_only
 from flan_jax.models import interface
 import jax
 import numpy as np
@@ -47,7 +49,8 @@ class Prediction:
     text: The predicted option, or the generated text; '' where no option has a
       score.
     score: The log-likelihood of `text`, EOS included; of an option, as the
-      normalisation has it. None if it is no finite number.
+      normalisation has it; of an encoder-only model the pseudo-log-likelihood.
+      None if it is no finite number.
     option_scores: The same for each option, in their order; None for
       generation.
     option_index: The place of `text` among the options; None for generation,
@@ -149,9 +152,16 @@ class Predictor:
     self._generator = generating.Generator(
         model, vocabulary, runner=self._runner, lengths=lengths
     )
-    self._ranker = ranker.Ranker(
-        model, vocabulary, runner=self._runner, lengths=lengths
-    )
+    self._ranker: ranker.Ranker | masked_ranker.MaskedRanker
+    if isinstance(model, encoder_only.EncoderOnly):
+      self._ranker = masked_ranker.MaskedRanker(
+          model, vocabulary, runner=self._runner, lengths=lengths
+      )
+    else:
+      self._ranker = ranker.Ranker(
+          model, vocabulary, runner=self._runner, lengths=lengths
+      )
+    self._writes = model.config.writes
 
   @classmethod
   def from_checkpoint(
@@ -284,6 +294,7 @@ class Predictor:
           for each in asked[True]
       ]
       options += own_options * times
+      self._check_writes(asked[False])
     # A call opens at most half of the shapes that are left, so that the first
     # method leaves some to the other; what that leaves may be used as well.
     for _ in range(3):
@@ -306,9 +317,11 @@ class Predictor:
       decoding: How to write; by default as the predictor was made.
 
     Raises:
-      UserError: Inputs are too long, and are not to be cut.
+      UserError: Inputs are too long, and are not to be cut; or the model is an
+        encoder alone, which only ranks.
     """
     examples = reading.examples_of(examples)
+    self._check_writes(examples)
     inputs, cut = self._reader.inputs(examples)
     generated = self._generator.generate(
         self.params,
@@ -345,7 +358,9 @@ class Predictor:
       UserError: There are beams; or the prompt is too long, and is not to be
         cut.
     """
-    (ids,), _ = self._reader.inputs(reading.examples_of([prompt]))
+    examples = reading.examples_of([prompt])
+    self._check_writes(examples)
+    (ids,), _ = self._reader.inputs(examples)
     tokens = self._generator.stream(
         self.params, ids, decoding or self._decoding, key
     )
@@ -378,7 +393,7 @@ class Predictor:
     )
     if self._normalisation == 'mean':
       scores = [
-          own / np.asarray([len(ids) for ids in ids_of])
+          own / np.asarray([self._ranker.scored(ids) for ids in ids_of])
           for own, ids_of in zip(scores, choices, strict=True)
       ]
     elif self._normalisation == 'pmi':
@@ -434,6 +449,15 @@ class Predictor:
     for places, own in zip(pairs.values(), found, strict=True):
       scores[places] = own
     return scores.tolist()
+
+  def _check_writes(self, examples: Sequence[examples_lib.Example]) -> None:
+    """Raises a UserError if there are examples, and no model to write."""
+    if examples and not self._writes:
+      raise errors.UserError(
+          f'{reading.name_of(examples[0])}: an encoder-only model ranks options'
+          ' and cannot write an answer; ask it tasks that have options, or give'
+          ' it some'
+      )
 
   def _ranked(
       self, example: examples_lib.Example, scores: list[float], cut: int

@@ -49,6 +49,10 @@ class Ranker:
 
     self._compiled = jax.jit(log_probabilities)
 
+  def scored(self, ids: Sequence[int]) -> int:
+    """Returns how many tokens of an option its score is a sum over."""
+    return len(ids)
+
   def plan(
       self,
       inputs: Sequence[Sequence[int]],
@@ -56,7 +60,7 @@ class Ranker:
   ) -> list[batching.Batch]:
     """Returns the batches in which options are scored."""
     widths = [
-        ranking.width([len(ids) for ids in _distinct(own)], self._row)
+        ranking.width([len(ids) for ids in distinct(own)], self._row)
         for own in options
     ]
     return self._runner.planner.plan(
@@ -81,14 +85,14 @@ class Ranker:
         than lengths['targets'].
       progress: Called with the number of inputs of each finished batch.
     """
-    distinct = [_distinct(own) for own in options]
-    batches = self.plan(inputs, distinct)
+    once = [distinct(own) for own in options]
+    batches = self.plan(inputs, once)
     packed: dict[batching.Batch, ranking.Packed] = {}
 
     def launch(batch: batching.Batch):
       self._runner.note('rank', batch.rows, batch.shape)
       packed[batch] = ranking.pack(
-          [distinct[i] for i in batch.indices],
+          [once[i] for i in batch.indices],
           batch.rows,
           self._row,
           batch.shape[1],
@@ -106,9 +110,9 @@ class Ranker:
     for batch, log_probs_BxT in self._runner.run(batches, launch):
       scores = ranking.option_scores(packed.pop(batch), log_probs_BxT)
       for i, own in zip(batch.indices, scores, strict=True):
-        by_option = dict(zip(distinct[i], own.tolist(), strict=True))
+        by_option = dict(zip(once[i], own.tolist(), strict=True))
         found[i] = np.asarray([by_option[tuple(ids)] for ids in options[i]])
-        self._runner.tokens.read += len(inputs[i]) + sum(map(len, distinct[i]))
+        self._runner.tokens.read += len(inputs[i]) + sum(map(len, once[i]))
       if progress:
         progress(len(batch.indices))
     return [found[i] for i in range(len(inputs))]
@@ -137,6 +141,6 @@ class Ranker:
     return found
 
 
-def _distinct(options: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+def distinct(options: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
   """Returns each option once: equal ones come out equal to the last digit."""
   return list(dict.fromkeys(map(tuple, options)))

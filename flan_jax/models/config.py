@@ -87,6 +87,7 @@ class ModelConfig:
     family: The family's name in run.json.
     row_format: What rows of data look like to it; one of the formats of
       data/packing.py.
+    writes: Whether it writes text, and is trained to; otherwise it ranks.
     vocab_size: Rows of the embedding, at least the vocabulary's size; a
       multiple of 128 keeps it divisible over a mesh.
     emb_dim: Width of the residual stream.
@@ -122,6 +123,7 @@ class ModelConfig:
 
   family: ClassVar[str]
   row_format: ClassVar[str]
+  writes: ClassVar[bool] = True
 
   vocab_size: int = 32128
   emb_dim: int
@@ -501,6 +503,7 @@ class EncoderConfig(ModelConfig):
 
   family: ClassVar[str] = 'encoder_only'
   row_format: ClassVar[str] = 'two_sides'
+  writes: ClassVar[bool] = False
 
   num_layers: int
   max_positions: int

@@ -173,7 +173,7 @@ class Train:
         'FEW_SHOT_LAYOUT', self.few_shot_layout, few_shot.Layout
     )
     configuration.instance('MODEL', self.model, model_config.FAMILIES)
-    if isinstance(self.model, model_config.EncoderConfig):
+    if not self.model.writes:
       raise errors.UserError(
           'MODEL: an encoder-only model cannot be trained; it ranks the options'
           ' that an example has (flan-jax eval, flan-jax infer)'

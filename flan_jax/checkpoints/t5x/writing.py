@@ -96,6 +96,11 @@ def check(config: model_config.ModelConfig) -> None:
   Raises:
     UserError: Which option of the configuration they do not have.
   """
+  if not config.writes:
+    raise errors.UserError(
+        "--to=t5x: T5X's models have a decoder, and this one is an encoder"
+        ' alone'
+    )
   said = {*_names(config), *_ANY}
   if not config.logits_via_embedding:
     said.add('logits_scale')  # Of the embedding's logits.
