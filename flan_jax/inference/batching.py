@@ -128,7 +128,7 @@ class Planner:
   def plan(
       self,
       kind: str,
-      lengths: Sequence[Sequence[int]],
+      lengths: Sequence[Sequence[int]] | np.ndarray,
       rungs: Sequence[Sequence[int]],
       more: int = 0,
   ) -> list[Batch]:

@@ -24,6 +24,9 @@ import numpy as np
 
 Progress = Callable[[int], Any]
 
+# So many rows tell which shapes there should be.
+_MOST_PLANNED = 65_536
+
 
 def scored(ids: Sequence[int]) -> int:
   """Returns how many tokens of an option, ids that end in EOS, are masked."""
@@ -120,13 +123,12 @@ class MaskedRanker:
       inputs: Sequence[Sequence[int]],
       options: Sequence[Sequence[Sequence[int]]],
   ) -> list[batching.Batch]:
-    """Returns the batches in which options are scored; indices are of rows."""
-    return self._plan(_rows(inputs, [ranker.distinct(own) for own in options]))
+    """Returns batches, of every row or, if they are many, of some."""
+    length = _rows(inputs, [ranker.distinct(own) for own in options]).length
+    return self._plan(length[:: -(-len(length) // _MOST_PLANNED) or 1])
 
-  def _plan(self, rows: _Rows) -> list[batching.Batch]:
-    return self._runner.planner.plan(
-        'rank', rows.length[:, None], [self._lengths]
-    )
+  def _plan(self, length: np.ndarray) -> list[batching.Batch]:
+    return self._runner.planner.plan('rank', length[:, None], [self._lengths])
 
   def log_likelihoods(
       self,
@@ -154,7 +156,7 @@ class MaskedRanker:
 
     log_p = np.zeros(len(rows.owner))
     left = np.bincount(rows.example[rows.owner], minlength=len(inputs))
-    for batch, log_p_B in self._runner.run(self._plan(rows), launch):
+    for batch, log_p_B in self._runner.run(self._plan(rows.length), launch):
       own = np.asarray(batch.indices, int)
       log_p[own] = log_p_B[: len(own)]
       self._runner.tokens.read += int(rows.length[own].sum())

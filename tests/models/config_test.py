@@ -102,6 +102,7 @@ SIZES = {
         _COMMON | dict(num_encoder_layers=1, num_decoder_layers=1)
     ),
     config_lib.DecoderConfig: _COMMON | dict(num_layers=1),
+    config_lib.EncoderConfig: _COMMON | dict(num_layers=1, max_positions=9),
 }
 
 
@@ -144,6 +145,21 @@ def test_what_cannot_work_is_refused(family, change, words):
 def test_what_a_decoder_cannot_be_is_refused(change, words):
   with pytest.raises(errors.UserError, match=f'DecoderConfig.{words}'):
     family = config_lib.DecoderConfig
+    family(**SIZES[family] | change)
+
+
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        ({'max_positions': 0}, 'max_positions: must be a positive integer'),
+        ({'mlp_activations': ('relu',) * 2}, 'mlp_activations: must be one'),
+        ({'logits_via_embedding': False}, 'logits_via_embedding: must be True'),
+        ({'num_ids': 9, 'vocab_size': 9}, 'num_ids: ids from 1 to 9 need'),
+    ],
+)
+def test_what_an_encoder_cannot_be_is_refused(change, words):
+  family = config_lib.EncoderConfig
+  with pytest.raises(errors.UserError, match=f'EncoderConfig.{words}'):
     family(**SIZES[family] | change)
 
 
