@@ -117,8 +117,8 @@ def _prediction_arguments(
         action=_Checkpoints,
         metavar='[LABEL=]DIR',
         help=(
-            'CHECKPOINT_PATH: a run or one checkpoint; repeatable, then'
-            ' CHECKPOINT_PATHS'
+            'CHECKPOINT_PATH: a run or checkpoint, of any format; repeatable,'
+            ' then CHECKPOINT_PATHS'
         ),
     )
     parser.set_defaults(checkpoints=None)
@@ -127,7 +127,7 @@ def _prediction_arguments(
     group.add_argument(
         '--checkpoint',
         metavar='DIR',
-        help='CHECKPOINT_PATH: a run or one checkpoint',
+        help='CHECKPOINT_PATH: a run or checkpoint, of any format',
     )
   shorthands['--checkpoint'] = 'CHECKPOINT_PATH'
   for flag, macro, metavar, text in (
@@ -226,7 +226,7 @@ def ask(commands: Any) -> None:
   parser.add_argument(
       '--checkpoint',
       metavar='DIR',
-      help='CHECKPOINT_PATH: a run or one checkpoint',
+      help='CHECKPOINT_PATH: a run or checkpoint, of any format',
   )
   parser.set_defaults(shorthands={'--checkpoint': 'CHECKPOINT_PATH'})
   parser.add_argument(
