@@ -161,8 +161,8 @@ def _write_t5x(
   kept = moments.of(source)
   if kept is None:
     print(
-        f"{source.path}: has no state of Adafactor's: T5X goes on from the"
-        ' parameters with fallback_to_scratch = True (docs/t5x.md)',
+        f"{source.path}: has no state of Adafactor's: the parameters alone are"
+        ' written; docs/t5x.md says how T5X goes on from them',
         file=sys.stderr,
     )
   extra_ids = None

@@ -134,6 +134,7 @@ def _shortened(command: list[str], shared: pathlib.Path) -> list[str]:
         'docs/flan2021.md',
         'docs/inference.md',
         'docs/runs.md',
+        'docs/t5x.md',
     ],
 )
 def test_commands_run_in_their_order(root, shared, place, page):
@@ -151,6 +152,7 @@ def test_commands_run_in_their_order(root, shared, place, page):
       'docs/evaluation.md': {'train', 'eval'},
       'docs/flan2021.md': {'check', 'prepare', 'show', 'mixture'},
       'docs/inference.md': {'train', 'infer'},
+      'docs/t5x.md': {'train', 'convert'},
   }.get(page, {'train', 'infer', 'eval', 'vocabulary'})
   assert wanted <= set(ran)
   for block in _blocks(_page(root, page), 'python'):

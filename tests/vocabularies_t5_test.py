@@ -237,6 +237,14 @@ def test_all_that_can_be_kept_has_room():
   assert len(literals.tokens(names, 'x')) <= 32_128 - 32_100
 
 
+def test_seqio_cannot_keep(folder):
+  pytest.importorskip('seqio')
+  from flan_jax.data import seqio_bridge
+
+  with pytest.raises(errors.UserError, match='SeqIO.* cannot keep newline'):
+    seqio_bridge.seqio_vocabulary(vocabularies.load(f'{folder}{_KEEP}'))
+
+
 def test_losses_are_counted(folder, root):
   texts = ['the\n\nfox', '{fox} the fox', 'the']
   lost, total = losses.counts(vocabularies.load(folder), texts)
@@ -277,3 +285,27 @@ def test_a_model_in_a_bucket(folder, monkeypatch):
   monkeypatch.setattr(storage, 'path', Bucket)
   found = vocabularies.load('gs://vocabularies/t5.model')
   assert found.encode('the fox')
+
+
+@pytest.mark.parametrize(('spec', 'says'), [('', True), ('bytes', False)])
+def test_training_says_what_is_lost(folder, make_project, capsys, spec, says):
+  from flan_jax import cli
+  from flan_jax import train
+  from flan_jax import training_data
+  from flan_jax.data import access as access_lib
+
+  project = make_project(f"TRAIN_STEPS = 1\nVOCABULARY = '{spec or folder}'\n")
+  args = cli.parse(project.arguments('run'))
+  loaded = train.load(args.gin_file, args.gin_bindings, args.gin_search_paths)
+  data = training_data.TrainingData(
+      loaded.settings, access_lib.Access.from_args(args)
+  )
+  data.prepare()
+  said = capsys.readouterr().err
+  # The model has learned no '+' and no '='.
+  found = re.search(r'loses (\d+\.\d\d)% of the characters of sums .*', said)
+  assert bool(found) == says
+  if found:
+    assert 5 < float(found[1]) < 30
+    assert "'+' " in found[0]
+    assert 'keep' not in found[0]  # There is no name for these.

@@ -265,9 +265,15 @@ def seqio_vocabulary(vocabulary: vocabularies.Vocabulary) -> seqio.Vocabulary:
   """Returns SeqIO's vocabulary with the same ids as one of ours.
 
   Raises:
+    UserError: It keeps what SeqIO's loses.
     ValueError: SeqIO has no such kind.
   """
   if isinstance(vocabulary, vocabularies.SentencePieceVocabulary):
+    if vocabulary.kept:
+      raise errors.UserError(
+          f'{vocabulary.path}: SeqIO, and T5X with it, cannot keep'
+          f' {", ".join(vocabulary.keep)}; leave ?keep=... out there'
+      )
     return _SentencePiece(str(vocabulary.path), vocabulary.extra_ids)
   if isinstance(vocabulary, vocabularies.ByteVocabulary):
     return seqio.ByteVocabulary(vocabulary.extra_ids)
