@@ -23,6 +23,7 @@ from flan_jax import errors
 from flan_jax import storage
 from flan_jax import vocabularies
 from flan_jax.checkpoints import carried
+from flan_jax.checkpoints import failures
 from flan_jax.checkpoints import foreign
 from flan_jax.checkpoints import formats
 from flan_jax.checkpoints import places
@@ -88,9 +89,12 @@ def _staged(target: pathlib.Path) -> Iterator[pathlib.Path]:
     temporary.mkdir(parents=True)
     yield temporary
     os.replace(temporary, target)
-  except OSError as error:
+  except (OSError, ValueError) as error:
+    # What tensorstore raises is a ValueError that has the system's number.
+    if isinstance(error, ValueError) and 'os_error_code' not in str(error):
+      raise
     raise errors.UserError(
-        f'DST: {target}: cannot be written ({storage.reason(error)})'
+        f'DST: {target}: cannot be written ({failures.reason(error)})'
     ) from error
   finally:
     shutil.rmtree(temporary, ignore_errors=True)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 from flan_jax import cli
 from flan_jax.checkpoints import formats
@@ -148,6 +150,28 @@ def test_a_target_that_exists(folder, convert, tmp_path):
   (tmp_path / 'target' / 'mine').write_text('')
   assert 'exists' in convert(folder)
   assert [p.name for p in (tmp_path / 'target').iterdir()] == ['mine']
+
+
+@pytest.mark.parametrize('to', formats.ALL)
+def test_a_full_disk_is_one_line_and_leaves_nothing(folder, tmp_path, to):
+  # The largest file allowed stands for a full disk: it needs no rights.
+  command = ['convert', str(folder), str(tmp_path / 'target'), f'--to={to}']
+  command += ['--vocabulary=bytes']
+  code = (
+      'import resource, signal, sys\n'
+      'from flan_jax import cli\n'
+      'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
+      'resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n'
+      f'sys.exit(cli.main({command!r}))\n'
+  )
+  done = subprocess.run(
+      [sys.executable, '-c', code], capture_output=True, text=True
+  )
+  last = done.stderr.splitlines()[-1]
+  assert done.returncode == 2, done.stderr
+  assert last.startswith('flan-jax: error: ') and 'cannot be written' in last
+  assert 'File too large' in last
+  assert [path.name for path in tmp_path.iterdir()] == ['source']
 
 
 def test_no_checkpoint(convert, tmp_path):

@@ -158,12 +158,20 @@ def _dtype(facts: Mapping[str, Any]) -> np.dtype:
 
 
 @contextlib.contextmanager
-def one_line(spec: Mapping[str, Any]):
-  """Makes one line of what tensorstore says of a file that is broken."""
+def one_line(spec: Mapping[str, Any], done: str = 'read'):
+  """Makes one line of what tensorstore says of a file.
+
+  Args:
+    spec: The file.
+    done: What is done with it.
+
+  Raises:
+    UserError: It cannot be.
+  """
   try:
     yield
   except (ValueError, OSError, KeyError, NotImplementedError) as error:
     where = spec.get('kvstore', spec)
     where = where.get('base', {}).get('path', '') + where.get('path', '')
     why = storage.reason(error).partition(' [')[0]
-    raise errors.UserError(f'{where}: cannot be read ({why})') from error
+    raise errors.UserError(f'{where}: cannot be {done} ({why})') from error

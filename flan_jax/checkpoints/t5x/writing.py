@@ -177,7 +177,7 @@ def _put(folder: pathlib.Path, name: str, value: np.ndarray) -> dict[str, Any]:
   }
   store = arrays.files(folder)
   store['path'] += f'{place}/'
-  with arrays.one_line(store):
+  with arrays.one_line(store, 'written'):
     opened = tensorstore.open(
         {**spec, 'kvstore': store}, create=True, delete_existing=True
     ).result()
