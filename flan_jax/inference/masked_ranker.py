@@ -1,4 +1,4 @@
-"""Options by pseudo-likelihood, for models that fill in what is masked.
+"""Options by pseudo-likelihood or a trained head, for encoders alone.
 
 The pseudo-log-likelihood of a text is the sum, over its tokens, of log p of
 each given all others (arXiv 1910.14659, equation 2): each token is masked once,
@@ -8,6 +8,8 @@ in a row of its own. Here the text is an option, after the inputs:
 
 where the option and its end have type 1, as `transformers` lays out pairs. The
 end is not scored, unless the option has no other token.
+
+A head that was trained to score takes the same row, once, with no mask.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,6 +38,8 @@ def scored(ids: Sequence[int]) -> int:
 class _Rows(NamedTuple):
   """The rows of all options of all inputs, one for each token that is masked.
 
+  Or one for each option, where nothing is.
+
   Attributes:
     example: For each option the place of its inputs, int [options].
     option: Its place among those of the same inputs, int [options].
@@ -56,10 +60,11 @@ class _Rows(NamedTuple):
 def _rows(
     inputs: Sequence[Sequence[int]],
     options: Sequence[Sequence[Sequence[int]]],
+    masks: bool,
 ) -> _Rows:
   """Lays out rows, in the order of inputs, options and tokens."""
   pairs = [
-      (i, k, 1 + len(inputs[i]) + len(ids), scored(ids))
+      (i, k, 1 + len(inputs[i]) + len(ids), scored(ids) if masks else 1)
       for i, own in enumerate(options)
       for k, ids in enumerate(own)
   ]
@@ -103,16 +108,20 @@ class MaskedRanker:
           f' {longest - most:,} shorter'
       )
     self._begin_id = _special(vocabulary, 'cls_token')
-    self._mask_id = _special(vocabulary, 'mask_token')
+    self._masks = model.config.head == 'masked'
+    if self._masks:
+      self._mask_id = _special(vocabulary, 'mask_token')
     self._types = model.config.num_types
     self._runner = runner
     self._lengths = batching.ladder(longest)
 
-    def log_probabilities(params, batch):
+    def scores(params, batch):
       place_B, target_B = batch.pop('place'), batch.pop('target')
+      if model.config.head == 'score':
+        return model.row_scores(params, batch)
       return model.log_probability(params, batch, place_B, target_B)
 
-    self._compiled = jax.jit(log_probabilities)
+    self._compiled = jax.jit(scores)
 
   def scored(self, ids: Sequence[int]) -> int:
     """Returns how many tokens of an option its score is a sum over."""
@@ -124,7 +133,8 @@ class MaskedRanker:
       options: Sequence[Sequence[Sequence[int]]],
   ) -> list[batching.Batch]:
     """Returns batches, of every row or, if they are many, of some."""
-    length = _rows(inputs, [ranker.distinct(own) for own in options]).length
+    distinct = [ranker.distinct(own) for own in options]
+    length = _rows(inputs, distinct, self._masks).length
     return self._plan(length[:: -(-len(length) // _MOST_PLANNED) or 1])
 
   def _plan(self, length: np.ndarray) -> list[batching.Batch]:
@@ -139,6 +149,8 @@ class MaskedRanker:
   ) -> list[np.ndarray]:
     """Returns the pseudo-log-likelihood of each option of each input, float64.
 
+    Or what the trained head says of it.
+
     Args:
       params: The model's parameters.
       inputs: Ids that end in EOS, no more than lengths['inputs'].
@@ -147,7 +159,7 @@ class MaskedRanker:
       progress: Called with the number of inputs that each batch finishes.
     """
     distinct = [ranker.distinct(own) for own in options]
-    rows = _rows(inputs, distinct)
+    rows = _rows(inputs, distinct, self._masks)
 
     def launch(batch: batching.Batch) -> jax.Array:
       self._runner.note('rank', batch.rows, batch.shape)
@@ -212,7 +224,8 @@ class MaskedRanker:
       place_B[b] = 1 + len(read) + rows.place[row]
     row_B = np.arange(batch.rows)
     target_B = tokens_BxT[row_B, place_B]
-    tokens_BxT[row_B, place_B] = self._mask_id
+    if self._masks:
+      tokens_BxT[row_B, place_B] = self._mask_id
     return {
         'encoder_input_tokens': tokens_BxT,
         'encoder_token_types': types_BxT,

@@ -154,6 +154,11 @@ class Predictor:
     )
     self._ranker: ranker.Ranker | masked_ranker.MaskedRanker
     if isinstance(model, encoder_only.EncoderOnly):
+      if model.config.head == 'score' and normalisation != 'sum':
+        raise errors.UserError(
+            "normalisation: must be 'sum' for a model with a head that scores"
+            f' options, which has no probabilities, not {normalisation!r}'
+        )
       self._ranker = masked_ranker.MaskedRanker(
           model, vocabulary, runner=self._runner, lengths=lengths
       )

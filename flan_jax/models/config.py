@@ -499,6 +499,8 @@ class EncoderConfig(ModelConfig):
     num_types: The rows of the table of types: with two or more, what is read
       first (the inputs) and second (an option) are told apart.
     num_ids: Ids are 1 to `num_ids`; 0 is: all rows of the table are ids.
+    head: What stands on the stack. 'masked' says what a masked token was.
+      'score' makes one number of a row, by which options compare.
   """
 
   family: ClassVar[str] = 'encoder_only'
@@ -509,6 +511,7 @@ class EncoderConfig(ModelConfig):
   max_positions: int
   num_types: int = 2
   num_ids: int = 0
+  head: Literal['masked', 'score'] = 'masked'
   mlp_activations: tuple[str, ...] = ('gelu_exact',)
   logits_via_embedding: bool = True
   norm_epsilon: float = 1e-12
@@ -516,6 +519,7 @@ class EncoderConfig(ModelConfig):
   def __post_init__(self):
     super().__post_init__()
     self._check_size('max_positions', 1)
+    self._check_choice('head', ('masked', 'score'))
     if len(self.mlp_activations) > 1:
       raise errors.UserError(
           f'{self._name}.mlp_activations: must be one, as its head has it too,'

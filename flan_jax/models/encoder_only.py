@@ -2,8 +2,9 @@
 
 It ranks: what is read first and an option stand in one row, the tokens of the
 option are masked in turn, and the logarithms of what the model gives each of
-them are added up (pseudo-likelihood, arXiv 1910.14659). The numbers are those
-of Hugging Face's `transformers`.
+them are added up (pseudo-likelihood, arXiv 1910.14659). Or a head that was
+trained for it makes a number of the row. The numbers are those of Hugging
+Face's `transformers`.
 """
 
 from typing import Any, NoReturn
@@ -43,6 +44,8 @@ class EncoderOnly(family.Family):
     """Returns logits [B, T, V] or, without `head`, hidden states [B, T, E]."""
     if dropout_rng is not None:
       self._refuse('cannot be trained')
+    if head:
+      self._check_head('masked')
     return self._apply(params, *self._row(batch), head=head)
 
   def hidden_states(
@@ -66,8 +69,23 @@ class EncoderOnly(family.Family):
       place_B: int32, the place of each row.
       target_B: int32, the token that stands there.
     """
+    self._check_head('masked')
     logits_BxV = self._apply(params, *self._row(batch), place_B)
     return losses.log_probabilities(logits_BxV[None], target_B[None])[0]
+
+  def row_scores(
+      self, params: interface.Params, batch: interface.Batch
+  ) -> jax.Array:
+    """Returns the trained head's number of each row, float32 [B]."""
+    self._check_head('score')
+    return self._apply(params, *self._row(batch))
+
+  def _check_head(self, wanted: str) -> None:
+    if self.config.head != wanted:
+      raise errors.UserError(
+          f'EncoderConfig.head: is {self.config.head!r}, and {wanted!r} is'
+          ' needed'
+      )
 
   def _row(self, batch: interface.Batch) -> tuple[jax.Array, jax.Array]:
     """Returns the rows' tokens and types.

@@ -122,8 +122,32 @@ class Head(_Block):
     return readout.of(config).logits(partitioning.constrain(logits, names))
 
 
+class Score(_Block):
+  """From the first token's hidden state to one number, as BERT's classes."""
+
+  @nn.compact
+  def __call__(self, x_BxE: jax.Array) -> jax.Array:
+    """Returns float32 [B]."""
+    config = self.config
+
+    def dense(features: int, name: str) -> layers.Dense:
+      return layers.Dense(
+          features,
+          ('embed', 'hidden'),
+          jnp.dtype(config.dtype),
+          to_float32=True,
+          use_bias=True,
+          name=name,
+      )
+
+    x_BxE = jnp.tanh(dense(config.emb_dim, 'pooler')(x_BxE))
+    return dense(1, 'out')(x_BxE)[:, 0]
+
+
 class MaskedTransformer(nn.Module):
   """The encoder, and the head that says what stands at masked places.
+
+  Or, if the configuration says so, the head that makes a number of each row.
 
   Attributes:
     config: The sizes.
@@ -142,7 +166,10 @@ class MaskedTransformer(nn.Module):
         scale_logits=False,
     )
     self.encoder = Encoder(config, self.train)
-    self.head = Head(config, self.train)
+    if config.head == 'score':
+      self.score = Score(config, self.train)
+    else:
+      self.head = Head(config, self.train)
 
   def __call__(
       self,
@@ -153,6 +180,8 @@ class MaskedTransformer(nn.Module):
       head: bool = True,
   ) -> jax.Array:
     """Returns float32 logits [B, T, V], or [B, V] of one place a row.
+
+    With the head that scores, float32 [B].
 
     Args:
       tokens_BxT: int32, padded with 0.
@@ -166,6 +195,8 @@ class MaskedTransformer(nn.Module):
         types_BxT,
         transformer.Segments(own_BxT, own_BxT),
     )
+    if head and self.config.head == 'score':
+      return self.score(x[:, 0])
     if place_B is not None:
       x = jnp.take_along_axis(x, place_B[:, None, None], axis=1)[:, 0]
     return self.head(x, self.token_embedder) if head else x

@@ -55,6 +55,13 @@ templates:
 """
 
 
+def _randomise(model) -> None:
+  generator = torch.Generator().manual_seed(0)
+  for parameter in model.parameters():
+    random = torch.randn(parameter.shape, generator=generator)
+    parameter.data += 0.3 * random
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   """A folder with a BERT and its tokenizer."""
@@ -72,10 +79,7 @@ def folder(tmp_path_factory):
       max_position_embeddings=41,
   )
   model = transformers.BertForMaskedLM(config)
-  generator = torch.Generator().manual_seed(0)
-  for parameter in model.parameters():
-    random = torch.randn(parameter.shape, generator=generator)
-    parameter.data += 0.3 * random
+  _randomise(model)
   model.save_pretrained(found)
   return found
 
@@ -171,6 +175,27 @@ def test_pmi_is_less_what_the_premise_gives(folder, score):
   for said, text, options in zip(found, _INPUTS, _OPTIONS, strict=False):
     expected = [sum(score(text, o)) - sum(score(premise, o)) for o in options]
     np.testing.assert_allclose(said.option_scores, expected, atol=1e-4)
+
+
+def test_a_trained_head_scores_each_option_once(folder, tmp_path):
+  config = transformers.BertConfig.from_pretrained(folder)
+  model = transformers.BertForMultipleChoice(config).eval()
+  _randomise(model)
+  model.save_pretrained(tmp_path)
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  tokenizer.save_pretrained(tmp_path)
+  found = _predictor(tmp_path).rank(_examples()[:2])
+  for said, text, options in zip(found, _INPUTS, _OPTIONS, strict=False):
+    rows = tokenizer(
+        [text] * len(options), options, padding=True, return_tensors='pt'
+    )
+    with torch.no_grad():
+      own = model(**{name: ids[None] for name, ids in rows.items()}).logits[0]
+    np.testing.assert_allclose(said.option_scores, own, atol=1e-4)
+    assert own.std() > 0.01
+    assert said.option_index == int(own.argmax())
+  with pytest.raises(errors.UserError, match="must be 'sum' for a model with"):
+    _predictor(tmp_path, normalisation='mean')
 
 
 def test_a_mesh_changes_nothing(folder, predictor):

@@ -1,8 +1,8 @@
-"""BERT with its head for masked tokens."""
+"""BERT, with its head for masked tokens or with one that scores options."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from flan_jax.checkpoints.huggingface import decoders
 from flan_jax.checkpoints.huggingface import mapping
@@ -23,7 +23,9 @@ _LAYER_NORMS = (
 _HEAD = 'cls.predictions'
 
 
-def _config(facts: mapping.Json, _: Any) -> model_config.EncoderConfig:
+def _config(
+    facts: mapping.Json, head: Literal['masked', 'score']
+) -> model_config.EncoderConfig:
   """Returns the configuration that config.json describes."""
   mapping.require(facts, 'quantization_config', None)
   mapping.require(facts, 'is_decoder', False)
@@ -52,6 +54,7 @@ def _config(facts: mapping.Json, _: Any) -> model_config.EncoderConfig:
       max_positions=mapping.size(facts, 'max_position_embeddings', 512),
       num_types=mapping.size(facts, 'type_vocab_size', 2),
       norm_epsilon=float(facts.get('layer_norm_eps', 1e-12)),
+      head=head,
   )
 
 
@@ -74,10 +77,11 @@ def _to_json(config: model_config.EncoderConfig) -> dict[str, Any]:
   }
 
 
-def _fits(config: model_config.ModelConfig) -> bool:
-  """Whether a model can be written as BERT."""
-  return (
+def _fits(head: str) -> Callable[[model_config.ModelConfig], bool]:
+  """Returns what says whether a model can be written as BERT with a head."""
+  return lambda config: (
       isinstance(config, model_config.EncoderConfig)
+      and config.head == head
       and config.num_ids > 0
       and config.num_heads * config.head_dim == config.emb_dim
       and config.mlp_activations[0] in decoders.WRITTEN
@@ -104,15 +108,21 @@ def _names(config: model_config.EncoderConfig) -> list[mapping.Entry]:
           f'{tables}.token_type_embeddings.weight',
       ),
       *_norm('encoder/embedder_norm', f'{tables}.LayerNorm'),
-      *_dense('head/dense', f'{_HEAD}.transform.dense'),
-      *_norm('head/norm', f'{_HEAD}.transform.LayerNorm'),
-      mapping.Entry(
-          'head/bias',
-          f'{_HEAD}.bias',
-          rows=rows,
-          other_names=(f'{_HEAD}.decoder.bias',),
-      ),
   ]
+  if config.head == 'score':
+    found += _dense('score/pooler', 'bert.pooler.dense')
+    found += _dense('score/out', 'classifier')
+  else:
+    found += _dense('head/dense', f'{_HEAD}.transform.dense')
+    found += _norm('head/norm', f'{_HEAD}.transform.LayerNorm')
+    found.append(
+        mapping.Entry(
+            'head/bias',
+            f'{_HEAD}.bias',
+            rows=rows,
+            other_names=(f'{_HEAD}.decoder.bias',),
+        )
+    )
   for layer in range(config.num_layers):
     ours, theirs = f'encoder/layers_{layer}', f'bert.encoder.layer.{layer}'
     for own, name in _LAYER:
@@ -138,10 +148,10 @@ def _norm(ours: str, theirs: str) -> Iterator[mapping.Entry]:
     )
 
 
-_BERT = mapping.Architecture(
-    config=_config,
+_MASKED = mapping.Architecture(
+    config=lambda facts, _: _config(facts, 'masked'),
     to_json=_to_json,
-    fits=_fits,
+    fits=_fits('masked'),
     names=_names,
     # Copies of tied parameters, a buffer, and what other tasks than saying
     # what is masked were trained for.
@@ -154,7 +164,15 @@ _BERT = mapping.Architecture(
 )
 
 ARCHITECTURES = {
-    'BertForMaskedLM': _BERT,
+    'BertForMaskedLM': _MASKED,
     # It has the same parameters and more, which are not kept.
-    'BertForPreTraining': dataclasses.replace(_BERT, fits=lambda _: False),
+    'BertForPreTraining': dataclasses.replace(_MASKED, fits=lambda _: False),
+    # It scores pairs of a text and an option, laid out as ours.
+    'BertForMultipleChoice': mapping.Architecture(
+        config=lambda facts, _: _config(facts, 'score'),
+        to_json=_to_json,
+        fits=_fits('score'),
+        names=_names,
+        ignored=(r'bert\.embeddings\.position_ids',),
+    ),
 }

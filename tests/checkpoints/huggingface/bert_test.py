@@ -144,6 +144,45 @@ def test_first_files_have_other_names_and_more(pair, tmp_path):
     np.testing.assert_array_equal(old.read(name), new.read(name))
 
 
+def test_a_head_that_scores_is_that_of_transformers(tmp_path, perturb, caplog):
+  torch.manual_seed(0)
+  theirs = transformers.BertForMultipleChoice(transformers.BertConfig(**_SIZES))
+  perturb(theirs).save_pretrained(tmp_path / 'theirs')
+  source = formats.open_source(tmp_path / 'theirs')
+  model = interface.create(source.config)
+  mesh = partitioning.make_mesh(devices=jax.devices()[:1])
+  params = native.load_params(tmp_path / 'theirs', model, mesh)
+  rng = np.random.default_rng(0)
+  there = np.arange(19) < np.array([19, 11, 1, 7])[:, None]
+  own = rng.integers(0, 101, there.shape)
+  types = rng.integers(0, 2, there.shape)
+  with torch.no_grad():
+    expected = theirs(
+        input_ids=torch.tensor(own * there)[None],
+        token_type_ids=torch.tensor(types)[None],
+        attention_mask=torch.tensor(there.astype(int))[None],
+    ).logits[0]
+  batch = {
+      'encoder_input_tokens': ((own + 1) * there).astype(np.int32),
+      'encoder_token_types': types.astype(np.int32),
+  }
+  found = jax.jit(model.row_scores)(params, batch)
+  assert expected.std() > 0.1
+  np.testing.assert_allclose(found, expected, atol=1e-4)
+  with pytest.raises(errors.UserError, match="head: is 'score', and 'masked'"):
+    model.logits(params, batch)
+
+  (tmp_path / 'ours').mkdir()
+  writing.write(tmp_path / 'ours', source, None)
+  with caplog.at_level(logging.WARNING):
+    again, info = transformers.BertForMultipleChoice.from_pretrained(
+        tmp_path / 'ours', output_loading_info=True
+    )
+  assert not any(info.values()) and not caplog.records
+  for name, tensor in again.state_dict().items():
+    assert torch.equal(tensor, theirs.state_dict()[name]), name
+
+
 @pytest.mark.parametrize(
     'facts, words',
     [
