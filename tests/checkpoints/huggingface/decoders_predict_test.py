@@ -92,7 +92,7 @@ def test_options_score_as_in_transformers(decoder_pair, decoder_loaded, runner):
       np.testing.assert_allclose(score, expected, atol=1e-3, rtol=1e-5)
 
 
-@_SOME
+@pytest.mark.parametrize('decoder_pair', ['gpt2', 'gemma3'], indirect=True)
 def test_reading_in_parts_is_reading_at_once(decoder_pair, decoder_loaded):
   del decoder_pair
   model, params = decoder_loaded
