@@ -15,6 +15,7 @@ from flan_jax import storage
 from flan_jax.checkpoints import foreign
 from flan_jax.checkpoints import native_source
 from flan_jax.checkpoints import runs
+from flan_jax.checkpoints.huggingface import bert
 from flan_jax.checkpoints.huggingface import reading as huggingface
 from flan_jax.checkpoints.huggingface import safetensors
 from flan_jax.checkpoints.t5x import folders as t5x_folders
@@ -127,6 +128,8 @@ def _check_huggingface(folder: pathlib.Path) -> None:
         str(name).endswith(('ForCausalLM', 'LMHeadModel')) for name in names
     ):
       model = 'AutoModelForCausalLM'
+    # Encoders alone: each head is a class.
+    model = next((name for name in names if name in bert.ARCHITECTURES), model)
     raise errors.UserError(
         f'{folder}: holds a pickle (.bin), which can run code when it is read;'
         ' make safetensors of it, if you trust it, with: python -c "import'

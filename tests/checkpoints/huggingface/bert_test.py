@@ -205,6 +205,15 @@ def test_what_is_not_supported_is_named(facts, words, tmp_path):
     formats.open_source(tmp_path)
 
 
+def test_pickles_are_turned_by_their_class(tmp_path):
+  (tmp_path / 'pytorch_model.bin').write_bytes(b'')
+  facts = {'architectures': ['BertForMultipleChoice']}
+  (tmp_path / 'config.json').write_text(json.dumps(facts))
+  command = 'transformers.BertForMultipleChoice.from_pretrained'
+  with pytest.raises(errors.UserError, match=command):
+    formats.open_source(tmp_path)
+
+
 def test_what_an_encoder_cannot_do_is_said(pair):
   model = interface.create(formats.open_source(pair[1]).config)
   tokens = np.ones((1, 20), np.int32)
