@@ -32,6 +32,24 @@ _BLOCK = 1 << 16  # Bytes; some hundred lines.
 _MUCH_WAITING = 0.2
 
 
+def _import_tensorboard() -> Any:
+  """Imports it: half a second, and only the first host needs it.
+
+  It imports PyTorch where that is installed, for arrays that we do not have:
+  two seconds more, of which it is spared.
+  """
+  if 'torch' in sys.modules:
+    import tensorboardX
+
+    return tensorboardX
+  sys.modules['torch'] = None  # type: ignore[assignment]
+  try:
+    import tensorboardX
+  finally:
+    del sys.modules['torch']
+  return tensorboardX
+
+
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Returns the lines of a metrics.jsonl; a line cut short ends the file."""
   records = []
@@ -161,8 +179,7 @@ class Writer:
     self._started: float | None = started
     if not active:
       return
-    import tensorboardX  # Half a second, and only the first host needs it.
-
+    tensorboardX = _import_tensorboard()
     path = directory / METRICS_FILE
     truncate(path, start)
     # Line by line: a killed run keeps all steps that it has done.
