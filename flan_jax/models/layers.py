@@ -107,7 +107,7 @@ def dropout(
 
 
 def activated(name: str, x: jax.Array) -> jax.Array:
-  """Returns what an activation of `config.ACTIVATIONS` makes of `x`."""
+  """Returns what an activation of `base_config.ACTIVATIONS` makes of `x`."""
   return _ACTIVATIONS[name](x)
 
 
