@@ -44,7 +44,8 @@ class Ask(asking.Writing):
   """The settings of `flan-jax ask`, beside those of `Writing`.
 
   Attributes:
-    checkpoint_path: A run, or one of its checkpoints.
+    checkpoint_path: A run, one of its checkpoints, or a checkpoint in
+      another format.
   """
 
   checkpoint_path: str

@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
     UserError: SRC cannot be read, is of a model that DST's format does not
       know, or DST is there.
   """
-  target = storage.path(args.target)
+  target = storage.absolute(storage.path(args.target))
   storage.check('DST', args.target)
   with storage.reached('DST', target):
     _check_free(target)
@@ -276,6 +276,11 @@ class _Watched:
     return getattr(self._source, name)
 
   def read(self, name: str, index: foreign.Index | None = None) -> np.ndarray:
-    found = self._source.read(name, index)
+    try:
+      found = self._source.read(name, index)
+    except OSError as error:
+      raise errors.UserError(
+          f'{self._source.path}: cannot be read ({storage.reason(error)})'
+      ) from error
     self._bar.add(found.nbytes)
     return found

@@ -75,6 +75,11 @@ class RunFolder:
     """The checkpoint that what is not trained comes from."""
     return None if self.adapter is None else self.adapter.base.path
 
+  @property
+  def base(self) -> str | None:
+    """The fingerprint of what adapters belong to; None where all is trained."""
+    return None if self.adapter is None else self.adapter.base.fingerprint
+
   def find_base(self, *, begun: bool) -> None:
     """Finds what checkpoints of a part of the model need beside themselves.
 
@@ -180,7 +185,9 @@ class RunFolder:
             **({} if self.adapter is None else self.adapter.facts()),
         },
     )
-    if settings.initial_checkpoint_path is not None:
+    if settings.initial_checkpoint_path is not None and not runs.steps(
+        self.path
+    ):
       start = places.locate(settings.initial_checkpoint_path)
       carried.keep(start.files(self._data.vocabulary), self.path)
     storage.write(self.path / _PARAMETERS_FILE, trainer.parameter_table())

@@ -265,6 +265,8 @@ class _Run:
         **self._data.facts(),
         # A MODEL_DIR that hosts do not share has it on one of them alone.
         'the newest checkpoint in MODEL_DIR': step,
+        'the step that the run begins at': self._start,
+        'the fingerprint of what is not trained': self._folder.base,
         **{
             f'the number of examples of {name}': count
             for name, count in self._data.counts().items()

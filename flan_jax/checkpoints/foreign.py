@@ -1,4 +1,4 @@
-"""Checkpoints that are not ours: what all formats have in common.
+"""Checkpoints of all formats: what they have in common.
 
 A source gives a model's parameters one by one, under our names and in our
 layout, without keeping any of them. Nothing here needs jax.
@@ -32,10 +32,10 @@ _FREE = {
 
 
 class Source(Protocol):
-  """An opened checkpoint in a format that is not ours.
+  """An opened checkpoint, in any format.
 
   Attributes:
-    format: 'huggingface' or 't5x'.
+    format: 'huggingface', 't5x' or 'native'.
     path: Its folder.
     config: The model that it is of.
     shapes: Shape and dtype of each parameter that it has, under T5X's names,
@@ -208,6 +208,15 @@ def vocabulary(source: Source, spec: str) -> vocabularies.Vocabulary:
     UserError: It is not there, or has more ids than the model.
   """
   found = vocabularies.load(spec)
+  plus_one = source.format == 'huggingface' and not isinstance(
+      source.config, model_config.EncoderDecoderConfig
+  )
+  if getattr(found, 'shift', 0) != plus_one:
+    raise errors.UserError(
+        f"{spec}: {'has' if plus_one else 'has not'} T5's ids (padding 0, end"
+        f' 1), and {source.path} {"has not" if plus_one else "has"}: it is of'
+        ' another model'
+    )
   if found.size > source.config.most_ids:
     raise errors.UserError(
         f'{spec}: the vocabulary has {found.size:,} ids, and the embedding of'

@@ -27,12 +27,21 @@ LENGTHS = {'inputs': 512, 'targets': 256}
 def lengths(config: model_config.ModelConfig) -> dict[str, int]:
   """Returns the lengths of a checkpoint that says nothing of them.
 
-  An encoder alone reads inputs and an option in one row, after another token.
+  Where positions are learned, inputs and targets share them; an encoder alone
+  has another token in front.
   """
-  if not isinstance(config, model_config.EncoderConfig):
+  if isinstance(config, model_config.EncoderConfig):
+    most = config.max_positions - 1
+  elif (
+      isinstance(config, model_config.DecoderConfig)
+      and config.positions == 'learned'
+      and config.max_positions < sum(LENGTHS.values())
+  ):
+    most = config.max_positions
+  else:
     return dict(LENGTHS)
   targets = min(LENGTHS['targets'], max(config.max_positions // 4, 2))
-  return {'inputs': config.max_positions - 1 - targets, 'targets': targets}
+  return {'inputs': most - targets, 'targets': targets}
 
 
 @dataclasses.dataclass(frozen=True)

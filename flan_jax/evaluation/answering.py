@@ -197,6 +197,5 @@ class Answerer:
 def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
   """Whether what two runs trained goes into the same compiled programs."""
   names = ('model', 'vocabulary', 'lengths')
-  return one == other or all(
-      name in one and one[name] == other.get(name) for name in names
-  )
+  # Checkpoints of others say nothing of their model: each has its own programs.
+  return all(name in one and one[name] == other.get(name) for name in names)

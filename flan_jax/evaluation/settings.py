@@ -26,7 +26,8 @@ class Eval(asking.Asking):
   """The settings of `flan-jax eval`, beside those of `Asking`.
 
   Attributes:
-    checkpoint_path: A run, or one of its checkpoints; `LABEL=PATH` names it.
+    checkpoint_path: A run, one of its checkpoints, or a checkpoint in another
+      format; `LABEL=PATH` names it.
     checkpoint_paths: Several of them instead, to go into one table: paths,
       `LABEL=PATH` texts, or a map from labels to paths.
     output_dir: Where the files of the evaluation go.

@@ -41,7 +41,8 @@ class Asking(Writing):
   Attributes:
     batch_size: Examples a batch.
     batch_tokens: Tokens a batch instead, padding and what is written included:
-      what there is memory for. Short examples then go together in more rows.
+      what there is memory for (a CPU of several cores has two batches at work).
+      Short examples then go together in more rows.
     few_shot_layout: How exemplars stand before the query; by default the
       run's, of several runs the first one's.
     normalisation: 'sum': options compare by log-likelihood. 'mean': by

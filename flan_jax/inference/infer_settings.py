@@ -15,7 +15,8 @@ class Infer(asking.Asking):
   """The settings of `flan-jax infer`, beside those of `Asking`.
 
   Attributes:
-    checkpoint_path: A run, or one of its checkpoints.
+    checkpoint_path: A run, one of its checkpoints, or a checkpoint in
+      another format.
     output_dir: Where the predictions go.
     mixture_or_task_name: What to predict; a mixture means each of its tasks.
     input_file: What to predict instead: a file of prompts.

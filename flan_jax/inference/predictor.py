@@ -30,6 +30,7 @@ from flan_jax.inference import reading
 from flan_jax.inference import running
 from flan_jax.inference import settings
 from flan_jax.inference import streaming
+from flan_jax.models import decoder_only
 from flan_jax.models import encoder_only
 from flan_jax.models import interface
 import jax
@@ -149,6 +150,9 @@ class Predictor:
     self._settled = False
     # What options are worth under the premise, under these parameters.
     self._unconditional: dict[tuple[int, ...], float] = {}
+    if isinstance(model, decoder_only.DecoderOnly):
+      # Before anything is read, and not in the middle of it.
+      model.check_room(sum(lengths.values()))
     self._generator = generating.Generator(
         model, vocabulary, runner=self._runner, lengths=lengths
     )
@@ -181,7 +185,8 @@ class Predictor:
     """Returns the predictor of a run, ready to be asked.
 
     Args:
-      path: A MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_<step>.
+      path: A MODEL_DIR (its newest checkpoint), MODEL_DIR/checkpoint_<step>, or
+        a checkpoint in another format (docs/checkpoints.md).
       mesh: Where to run; by default on all devices, which share the batch.
       use_ema: Whether to take the moving average of the parameters.
       lengths: The most tokens of 'inputs' and 'targets'; by default the run's.
@@ -421,6 +426,8 @@ class Predictor:
     """Returns log p(target | inputs) of each pair, EOS included.
 
     Natural logarithms, whatever the normalisation. Equal inputs are read once.
+    Of an encoder-only model they are pseudo-log-likelihoods, without EOS, or
+    what its head that scores says.
 
     Args:
       inputs: What the model reads.

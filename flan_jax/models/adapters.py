@@ -46,8 +46,8 @@ class Split:
     Args:
       model: The model, with its adapters if it is to have some.
       patterns: Regular expressions; what has one that matches the whole of
-        T5X's name is trained. Adapters are in any case. None trains all that
-        is not an adapter, too, unless there are adapters.
+        T5X's name is trained. Adapters always are. None is: adapters alone
+        where the model has some, otherwise everything.
 
     Raises:
       UserError: A pattern matches nothing, or an adapter has no kernel.

@@ -175,6 +175,16 @@ def _grouped(weights_BxHxTxS: jax.Array, kv_heads: int) -> jax.Array:
   )
 
 
+def _products(
+    weights_BxHxTxS: jax.Array, value: jax.Array
+) -> tuple[str, jax.Array]:
+  """Returns how to multiply weights with values, and the weights for it."""
+  kv_heads = value.shape[1]
+  if kv_heads == weights_BxHxTxS.shape[1]:
+    return 'bhts,bhds->bthd', weights_BxHxTxS
+  return 'bkgts,bkds->btkgd', _grouped(weights_BxHxTxS, kv_heads)
+
+
 def _ungrouped(found_BxTxKxGxD: jax.Array) -> jax.Array:
   """Returns what was found as [B, T, H, D]."""
   batch, length, *_, width = found_BxTxKxGxD.shape
@@ -254,7 +264,8 @@ class MultiHeadAttention(nn.Module):
       x_BxSxE: What they are made of.
       turn: By how much keys are turned, if positions are rotary.
     """
-    # The heads of queries unless there are fewer: an error names those.
+    # Named as heads of queries unless there are fewer, so that an error about
+    # the mesh names the number that the user has set.
     fewer = self.num_kv_heads not in (0, self.num_heads)
     names = _KV_HEADS if fewer else _HEADS
     key_BxSxKxD = self._split(self.key(x_BxSxE), names)
@@ -299,13 +310,8 @@ class MultiHeadAttention(nn.Module):
     weights_BxHxTxS = layers.dropout(
         self, weights_BxHxTxS.astype(self.dtype), self.dropout_rate
     )
-    kv_heads = memory.value.shape[1]
-    if kv_heads == self.num_heads:
-      found = jnp.einsum('bhts,bhds->bthd', weights_BxHxTxS, memory.value)
-    else:
-      weights = _grouped(weights_BxHxTxS, kv_heads)
-      found = jnp.einsum('bkgts,bkds->btkgd', weights, memory.value)
-    found_BxTxHxD = _ungrouped(found)
+    letters, weights = _products(weights_BxHxTxS, memory.value)
+    found_BxTxHxD = _ungrouped(jnp.einsum(letters, weights, memory.value))
     total_BxTxHx1 = jnp.swapaxes(total_BxHxT, 1, 2)[..., None]
     found_BxTxHxD = (found_BxTxHxD / total_BxTxHx1).astype(self.dtype)
     return self.out(self._join(found_BxTxHxD))
@@ -338,13 +344,9 @@ class MultiHeadAttention(nn.Module):
     for part, weights in zip(
         parts, jnp.split(weights_BxHxTxS, ends, axis=-1), strict=True
     ):
-      kv_heads = part.memory.value.shape[1]
-      weights = weights.astype(self.dtype)
-      if kv_heads == self.num_heads:
-        letters = 'bhts,bhds->bthd'
-      else:
-        letters, weights = 'bkgts,bkds->btkgd', _grouped(weights, kv_heads)
-      found += layers.einsum(letters, jnp.float32, weights, part.memory.value)
+      value = part.memory.value
+      letters, weights = _products(weights.astype(self.dtype), value)
+      found += layers.einsum(letters, jnp.float32, weights, value)
     return self.out(self._join(_ungrouped(found).astype(self.dtype)))
 
   def _split(

@@ -211,6 +211,15 @@ class ModelConfig:
           f'{self._name}.{name}: must be {kind}, not {value!r}.'
       )
 
+  def _check_number(self, name: str, least: float):
+    value = getattr(self, name)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not value >= least:
+      raise errors.UserError(
+          f'{self._name}.{name}: must be a number of at least {least}, not'
+          f' {value!r}.'
+      )
+
   def _check_choice(self, name: str, choices: tuple[str, ...]):
     value = getattr(self, name)
     if value not in choices:

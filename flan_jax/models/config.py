@@ -55,6 +55,41 @@ class EncoderDecoderConfig(ModelConfig):
     return self.logits_scale == 'always'
 
 
+# The least that a number of a decoder may be.
+_NUMBERS = {
+    'rope_theta': 1,
+    'rope_local_theta': 0,
+    'query_scale': 0,
+    'attention_cap': 0,
+    'logits_cap': 0,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _PlusOneConfig(ModelConfig):
+  """Of models whose own ids begin with a token like any other: ours are one up.
+
+  Attributes:
+    num_ids: Ids are 1 to `num_ids`; 0 is: all rows of the table are ids.
+  """
+
+  num_ids: int = 0
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.num_ids >= self.vocab_size:
+      raise errors.UserError(
+          f'{self._name}.num_ids: ids from 1 to {self.num_ids} need a'
+          f' vocab_size of at least {self.num_ids + 1}, not'
+          f' {self.vocab_size}.'
+      )
+
+  @property
+  def most_ids(self) -> int:
+    """How many ids a vocabulary may have, 0 included."""
+    return self.num_ids + 1 if self.num_ids else self.vocab_size
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RopeScaling:
   """How rotary positions are stretched, for rows longer than at first.
@@ -95,7 +130,7 @@ class RopeScaling:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DecoderConfig(ModelConfig):
+class DecoderConfig(_PlusOneConfig):
   """The sizes of a decoder that reads inputs and targets as one row.
 
   By default its layers are those of T5 1.1's decoder, without attention to an
@@ -179,7 +214,6 @@ class DecoderConfig(ModelConfig):
   logits_cap: float = 0.0
   scale_embedding: bool = False
   scale_tied_logits: bool = True
-  num_ids: int = 0
   begin_id: int = 0
 
   def __post_init__(self):
@@ -202,8 +236,17 @@ class DecoderConfig(ModelConfig):
             " {'kind': 'linear', 'factor': 4.0}"
         ) from error
       object.__setattr__(self, 'rope_scaling', scaling)
-    windows = tuple(map(bool, self.window_layers))
-    object.__setattr__(self, 'window_layers', windows)
+    windows = self.window_layers
+    if not isinstance(windows, (list, tuple)) or not all(
+        isinstance(own, bool) for own in windows
+    ):
+      raise errors.UserError(
+          f'{self._name}.window_layers: must be True or False for each layer,'
+          f' not {windows!r}.'
+      )
+    object.__setattr__(self, 'window_layers', tuple(windows))
+    for name, least in _NUMBERS.items():
+      self._check_number(name, least)
     self._check_heads()
     self._check_positions()
     self._check_ids()
@@ -212,11 +255,6 @@ class DecoderConfig(ModelConfig):
   def kv_heads(self) -> int:
     """Heads of keys and values."""
     return self.num_kv_heads or self.num_heads
-
-  @property
-  def most_ids(self) -> int:
-    """How many ids a vocabulary may have, 0 included."""
-    return self.num_ids + 1 if self.num_ids else self.vocab_size
 
   def _check_heads(self):
     if self.num_heads % self.kv_heads:
@@ -247,12 +285,6 @@ class DecoderConfig(ModelConfig):
       )
 
   def _check_ids(self):
-    if self.num_ids >= self.vocab_size:
-      raise errors.UserError(
-          f'{self._name}.num_ids: ids from 1 to {self.num_ids} need a'
-          f' vocab_size of at least {self.num_ids + 1}, not'
-          f' {self.vocab_size}.'
-      )
     if self.begin_id >= self.most_ids:
       raise errors.UserError(
           f'{self._name}.begin_id: {self.begin_id} is none of its'
@@ -261,7 +293,7 @@ class DecoderConfig(ModelConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncoderConfig(ModelConfig):
+class EncoderConfig(_PlusOneConfig):
   """The sizes of an encoder alone, BERT's (arXiv 1810.04805).
 
   It ranks options (`models.encoder_only`), and can neither write nor be trained
@@ -285,7 +317,6 @@ class EncoderConfig(ModelConfig):
   num_layers: int
   max_positions: int
   num_types: int = 2
-  num_ids: int = 0
   head: Literal['masked', 'score'] = 'masked'
   mlp_activations: tuple[str, ...] = ('gelu_exact',)
   logits_via_embedding: bool = True
@@ -305,17 +336,6 @@ class EncoderConfig(ModelConfig):
           f'{self._name}.logits_via_embedding: must be True, not'
           f' {self.logits_via_embedding!r}.'
       )
-    if self.num_ids >= self.vocab_size:
-      raise errors.UserError(
-          f'{self._name}.num_ids: ids from 1 to {self.num_ids} need a'
-          f' vocab_size of at least {self.num_ids + 1}, not'
-          f' {self.vocab_size}.'
-      )
-
-  @property
-  def most_ids(self) -> int:
-    """How many ids a vocabulary may have, 0 included."""
-    return self.num_ids + 1 if self.num_ids else self.vocab_size
 
   @property
   def scale_tied_logits(self) -> bool:

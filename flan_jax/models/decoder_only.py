@@ -52,7 +52,7 @@ class DecoderOnly(family.Family):
         batch, 'decoder_segment_ids', 'decoder_target_tokens'
     )
     tokens_BxT = batch['decoder_input_tokens']
-    self._check_room(tokens_BxT.shape[1])
+    self.check_room(tokens_BxT.shape[1])
     positions_BxT = None
     if self.config.positions != 'relative':
       positions_BxT = batch.get('decoder_positions')
@@ -69,7 +69,7 @@ class DecoderOnly(family.Family):
     )
     return logits_BxTxV
 
-  def _check_room(self, length: int) -> None:
+  def check_room(self, length: int) -> None:
     """Refuses rows that are longer than positions are known for.
 
     Raises:
@@ -95,7 +95,7 @@ class DecoderOnly(family.Family):
     prefix language model reads all at once: its first token sees the last.
     """
     read_BxS = jnp.pad(tokens_BxS, ((0, 0), (1, 0)))
-    self._check_room(read_BxS.shape[1])
+    self.check_room(read_BxS.shape[1])
     length_B = jnp.sum(tokens_BxS != 0, axis=1, dtype=jnp.int32) + 1
     chunk = self.config.prefill_chunk
     if self.config.prefix_lm or not 0 < chunk < read_BxS.shape[1]:
@@ -205,7 +205,7 @@ class DecoderOnly(family.Family):
       Float32 logits [B, K, V] of the tokens that follow, and the new cache.
     """
     most = steps.mask_BxS.shape[1] - 1
-    self._check_room(most + cache.key[0].shape[-1] // tokens_BxK.shape[1])
+    self.check_room(most + cache.key[0].shape[-1] // tokens_BxK.shape[1])
     positions_B = _lengths(steps.mask_BxS) + cache.position
     logits_BxKxV, new = self._apply(
         steps.params,

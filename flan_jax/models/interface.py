@@ -5,8 +5,9 @@ them. Predicting has two parts: inputs are read once (`encode`), and what
 follows them is either written token by token (`steps`, `start`, `decode_step`)
 or given (`score`). For an encoder-decoder, inputs are what the decoder attends
 to; for a decoder-only model, they are the beginning of the row. An encoder
-alone can do neither, and says so in a UserError; it has `log_probability`
-instead, of one token of a row given all others (encoder_only.py).
+alone can do neither, and says so in a UserError; instead it has
+`log_probability`, of one token of a row given all others, or `row_scores`, by a
+head that was trained for it (encoder_only.py).
 
 Shapes are written as suffixes: B batch, S length of inputs, T length of what
 follows, V vocabulary, H heads, D width of a head.

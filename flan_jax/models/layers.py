@@ -1,4 +1,4 @@
-"""The parts of a T5 1.1 layer other than attention.
+"""The parts of layers other than attention: T5 1.1's, and those of others.
 
 Shape letters, here and in all of models/: B batch, T and S lengths (S is what
 is attended to), E residual width (`emb_dim`), M feed-forward width (`mlp_dim`),
@@ -56,7 +56,8 @@ def einsum(
     training step took 40% more.
 
   Args:
-    subscripts: 'first,second->result'; each letter is in two of the three.
+    subscripts: 'first,second->result'; each letter is in two of them at
+      least.
     dtype: Of the result. Sums are in float32 on every backend.
     x: The first operand.
     y: The second operand, the kernel if there is one.

@@ -123,7 +123,10 @@ class Head(_Block):
 
 
 class Score(_Block):
-  """From the first token's hidden state to one number, as BERT's classes."""
+  """From the first token's hidden state to one number.
+
+  As BertForMultipleChoice of `transformers` has it.
+  """
 
   @nn.compact
   def __call__(self, x_BxE: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ alone, and counts its own steps.
 from collections.abc import Callable
 import os
 
+from flan_jax import storage
 from flan_jax.checkpoints import formats
 from flan_jax.checkpoints import layout
 from flan_jax.checkpoints import places
@@ -56,7 +57,7 @@ def continued(
   why = found.unfit(wanted)
   if why is None:
     moments = {
-        name: sharded.array(found, name, leaf)
+        name: sharded.array(found, name, leaf, storage.is_address(source.path))
         for name, leaf in layout.by_name(like.optimizer).items()
         if name.startswith(prefix)
     }

@@ -36,7 +36,7 @@ train_sentencepiece = training.train_sentencepiece
 
 
 # What a folder may hold, the first that is there: T5's folders have both.
-_FILES = ('spiece.model', tokenizer.FILE, 'tokenizer.model')
+FILES = ('spiece.model', tokenizer.FILE, 'tokenizer.model')
 # What a run's copy is called.
 COPY = 'vocabulary.model'
 _COPIES = 'vocabulary'
@@ -64,11 +64,7 @@ def load(spec: str | os.PathLike[str]) -> Vocabulary:
     return SentencePieceVocabulary(path, keep=keep)
   if path.name.endswith('.json'):
     return tokenizer.TokenizerVocabulary(path)
-  if (
-      path.name == _FILES[-1]
-      and path.is_file()
-      and not shifted.has_t5_ids(path)
-  ):
+  if path.name == FILES[-1] and path.is_file() and not shifted.has_t5_ids(path):
     return shifted.OwnSentencePieceVocabulary(path)
   return SentencePieceVocabulary(path)
 
@@ -110,9 +106,9 @@ def _file(
   path = paths.find(named)
   if not path.is_dir():
     return path, keep
-  for name in _FILES:
+  for name in FILES:
     if (path / name).is_file():
       return path / name, keep
   raise errors.UserError(
-      f'VOCABULARY: {path}: has none of {", ".join(_FILES)}; name a file'
+      f'VOCABULARY: {path}: has none of {", ".join(FILES)}; name a file'
   )

@@ -1,4 +1,4 @@
-"""Vocabularies whose own ids begin with a token like any other.
+"""Vocabularies of others, whose own ids may begin with a token like any other.
 
 Rows of data have 0 for padding and where they begin, so that ids here are one
 higher than the model's own; see `models.config.DecoderConfig`.
@@ -25,21 +25,31 @@ class Shifted(abc.ABC):
     path: The tokenizer's file.
     eos_id: What ends inputs and targets.
     unk_id: The unknown token, or padding where there is none.
+    shift: How much higher ids are than the model's own: 1, or 0 where those
+      are T5's, which begin with padding.
   """
 
   pad_id = base.PAD_ID
   kind = ''
 
-  def __init__(self, path: str | os.PathLike[str], own_size: int, own_eos: int):
+  def __init__(
+      self,
+      path: str | os.PathLike[str],
+      own_size: int,
+      own_eos: int,
+      shift: int = 1,
+  ):
     """Takes the tokenizer's own size and end.
 
     Args:
       path: Its file.
       own_size: The number of its ids.
       own_eos: The end's own id.
+      shift: See the attribute.
     """
     self.path = storage.path(path)
-    self.eos_id = own_eos + 1
+    self.shift = shift
+    self.eos_id = own_eos + shift
     self.unk_id = base.PAD_ID
     self._own_size = own_size
     self.sha256 = hashlib.sha256(
@@ -61,7 +71,7 @@ class Shifted(abc.ABC):
   @property
   def size(self) -> int:
     """The number of ids, padding included."""
-    return self._own_size + 1
+    return self._own_size + self.shift
 
   @property
   def padded_size(self) -> int:
@@ -87,7 +97,7 @@ class Shifted(abc.ABC):
     except (TypeError, UnicodeEncodeError):
       # Half a surrogate pair, as broken JSON has it.
       found = self._own_ids([base.without_surrogates(text) for text in texts])
-    arrays = [np.asarray(ids, np.int32) + 1 for ids in found]
+    arrays = [np.asarray(ids, np.int32) + self.shift for ids in found]
     return [ids[ids < self.size] for ids in arrays]
 
   def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +114,9 @@ class Shifted(abc.ABC):
     if isinstance(ids, np.ndarray):
       ids = ids.tolist()
     until_end = itertools.takewhile(lambda i: i != self.eos_id, map(int, ids))
-    return self._own_text([i - 1 for i in until_end if 0 < i < self.size])
+    return self._own_text(
+        [i - self.shift for i in until_end if 0 < i < self.size]
+    )
 
   def round_trip(self, text: str) -> str:
     """Returns `text` as it comes back through ids."""

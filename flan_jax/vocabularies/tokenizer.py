@@ -8,6 +8,7 @@ from typing import Any
 
 from flan_jax import errors
 from flan_jax import storage
+from flan_jax.vocabularies import base
 from flan_jax.vocabularies import shifted
 
 FILE = 'tokenizer.json'
@@ -16,6 +17,8 @@ _CONFIG = 'tokenizer_config.json'
 _MODEL = ('generation_config.json', 'config.json')
 # What BERT calls the tokens that its rows have besides those of texts.
 _SPECIAL = {'cls_token': '[CLS]', 'sep_token': '[SEP]', 'mask_token': '[MASK]'}
+# Of T5's tokenizers, which have these ids in all their forms.
+_T5 = {'<pad>': base.PAD_ID, '</s>': base.EOS_ID, '<unk>': base.UNK_ID}
 # What else goes where the tokenizer goes.
 COMPANIONS = (
     _CONFIG,
@@ -29,7 +32,8 @@ COMPANIONS = (
 class TokenizerVocabulary(shifted.Shifted):
   """A tokenizer.json, of byte pairs or whatever it says.
 
-  Ids are those of `transformers` without special tokens, plus 1. As there,
+  Ids are those of `transformers` without special tokens, plus 1 unless they are
+  T5's. As there,
   special tokens that a text spells out ('<|im_start|>') become what they name.
   What ends a text is tokenizer_config.json's "eos_token", or else the first
   "eos_token_id" of generation_config.json or config.json, or else what stands
@@ -74,10 +78,12 @@ class TokenizerVocabulary(shifted.Shifted):
       added = self._tokenizer.get_added_tokens_decoder()
       if set(range(rows, size)) <= set(added):
         size = rows
-    super().__init__(file, size, _end(file, known))
-
+    shift = 0 if all(known.get(t) == i for t, i in _T5.items()) else 1
+    super().__init__(file, size, _end(file, known), shift)
+    if not shift:
+      self.unk_id = base.UNK_ID
     self._special = {
-        name: own + 1
+        name: own + shift
         for name in _SPECIAL
         if (own := _special(file, known, name)) is not None
     }

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 import dataclasses
 import json
 import pathlib
-import struct
 from typing import Any
 
 from flan_jax import errors
@@ -26,6 +25,7 @@ from flan_jax.checkpoints import places
 from flan_jax.checkpoints.huggingface import architectures
 from flan_jax.checkpoints.huggingface import mapping
 from flan_jax.checkpoints.huggingface import reading
+from flan_jax.checkpoints.huggingface import safetensors
 from flan_jax.models import config as model_config
 from flan_jax.models import interface
 import jax
@@ -51,15 +51,12 @@ class _Module:
   parts: int
 
 
-def write(
-    place: places.Place, path: pathlib.Path, use_ema: bool = False
-) -> int:
+def write(place: places.Place, path: pathlib.Path) -> int:
   """Writes the adapters of a run's checkpoint.
 
   Args:
     place: The checkpoint.
     path: The folder to make; it is not there.
-    use_ema: Whether to take the average of the adapters.
 
   Returns:
     How many parameters they have.
@@ -84,7 +81,7 @@ def write(
   mesh = partitioning.make_mesh(
       partitioning.MeshConfig(data=1), jax.local_devices()[:1]
   )
-  trained = adapted.read(place.folder, split, mesh, use_ema)
+  trained = adapted.read(place.folder, split, mesh, use_ema=False)
   found = files(adapter, config, jax.device_get(layout.flatten(trained)))
   storage.make_folder(path)
   for name, content in found.items():
@@ -236,16 +233,8 @@ def _file(modules: Mapping[str, _Module]) -> bytes:
       for name, module in sorted(modules.items())
       for letter, array in (('A', module.a), ('B', module.b))
   }
-  header: dict[str, Any] = {'__metadata__': {'format': 'pt'}}
-  end = 0
-  for name, array in tensors.items():
-    begin, end = end, end + array.nbytes
-    header[name] = {
-        'dtype': 'F32',
-        'shape': list(array.shape),
-        'data_offsets': [begin, end],
-    }
-  text = json.dumps(header, separators=(',', ':')).encode()
-  text += b' ' * (-len(text) % 8)
+  shapes = {
+      name: (array.shape, np.dtype('<f4')) for name, array in tensors.items()
+  }
   data = [array.astype('<f4').tobytes() for array in tensors.values()]
-  return b''.join([struct.pack('<Q', len(text)), text, *data])
+  return b''.join([safetensors.header(shapes), *data])

@@ -10,6 +10,7 @@ from typing import Any
 
 from flan_jax import errors
 from flan_jax import storage
+from flan_jax import vocabularies
 from flan_jax.checkpoints import foreign
 from flan_jax.checkpoints.huggingface import architectures
 from flan_jax.checkpoints.huggingface import mapping
@@ -18,14 +19,14 @@ from flan_jax.models import config as model_config
 import numpy as np
 
 CONFIG = 'config.json'
-_TOKENIZER = 'tokenizer_config.json'
+TOKENIZER = 'tokenizer_config.json'
 # Files that go where the model goes, in the order of preference as vocabulary.
-VOCABULARIES = ('spiece.model', 'tokenizer.json', 'tokenizer.model')
+VOCABULARIES = vocabularies.FILES
 CARRIED = (
     CONFIG,
     'generation_config.json',
     *VOCABULARIES,
-    _TOKENIZER,
+    TOKENIZER,
     'special_tokens_map.json',
     'added_tokens.json',
     'vocab.json',
@@ -101,7 +102,7 @@ class Checkpoint:
       if name in self.files:
         whole = name.endswith('.json')
         return str(self.path if whole else self.files[name])
-    if _TOKENIZER in self.files and _read_json(self.files[_TOKENIZER]).get(
+    if TOKENIZER in self.files and _read_json(self.files[TOKENIZER]).get(
         'tokenizer_class'
     ) in ('ByT5Tokenizer', 'ByT5TokenizerFast'):
       return 'bytes'  # There is nothing to be in a file.

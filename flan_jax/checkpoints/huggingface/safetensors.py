@@ -9,6 +9,7 @@ https://huggingface.co/docs/safetensors
 from collections.abc import Mapping
 import dataclasses
 import json
+import math
 import pathlib
 import struct
 
@@ -110,6 +111,15 @@ def tensors(path: pathlib.Path) -> dict[str, Tensor]:
     }
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise errors.UserError(f'{path}: is no safetensors file') from error
+  for name, tensor in found.items():
+    dtype = DTYPES.get(tensor.dtype)
+    if dtype is None:
+      continue
+    if math.prod(tensor.shape) * dtype.itemsize != tensor.end - tensor.begin:
+      raise errors.UserError(
+          f'{path}: {name}: its shape and its bytes do not agree; download it'
+          ' again'
+      )
   end = max((tensor.end for tensor in found.values()), default=0)
   if size < end:
     raise _cut(path, size, end)

@@ -65,7 +65,9 @@ def write(
   if _GENERATION not in source.files:
     _write_json(directory / _GENERATION, _generation(facts))
   if vocabulary is not None and not any(
-      carried in source.files for carried in reading.VOCABULARIES
+      carried in source.files
+      # A tokenizer of bytes has no other file.
+      for carried in (*reading.VOCABULARIES, reading.TOKENIZER)
   ):
     tokenizers.write(directory, vocabulary)
 

@@ -8,7 +8,7 @@ reads as zeros, without an error; so what should be there is counted first.
 Importable without tensorstore.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import itertools
@@ -158,7 +158,7 @@ def _dtype(facts: Mapping[str, Any]) -> np.dtype:
 
 
 @contextlib.contextmanager
-def one_line(spec: Mapping[str, Any], done: str = 'read'):
+def one_line(spec: Mapping[str, Any], done: str = 'read') -> Iterator[None]:
   """Makes one line of what tensorstore says of a file.
 
   Args:

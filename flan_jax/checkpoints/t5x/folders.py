@@ -26,7 +26,7 @@ CONFIG = 'config.gin'
 # What `writing` says of the model, beside a checkpoint.
 MODEL = 'model.gin'
 
-_DATABASE = 'manifest.ocdbt'
+DATABASE = 'manifest.ocdbt'
 _METADATA = '_METADATA'
 _STEP = re.compile(r'checkpoint_(\d+)')
 
@@ -35,7 +35,7 @@ def is_checkpoint(folder: pathlib.Path) -> bool:
   """Whether a folder is a checkpoint of T5X."""
   state = folder / STATE
   return (folder / index.FILE).is_file() or any(
-      (state / name).is_file() for name in (_DATABASE, _METADATA, index.FILE)
+      (state / name).is_file() for name in (DATABASE, _METADATA, index.FILE)
   )
 
 
@@ -73,7 +73,7 @@ def read(folder: pathlib.Path) -> dict[str, arrays.Array]:
     if (folder / index.FILE).is_file():
       return _indexed(folder, folder)
     state = folder / STATE
-    if (state / _DATABASE).is_file():
+    if (state / DATABASE).is_file():
       found = arrays.find(arrays.database(state), folder)
       return {name.replace('.', '/'): array for name, array in found.items()}
     if (state / index.FILE).is_file():

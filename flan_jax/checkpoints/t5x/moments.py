@@ -3,13 +3,12 @@
 import functools
 
 from flan_jax.checkpoints import foreign
+from flan_jax.checkpoints import formats
 from flan_jax.checkpoints import integrity
 from flan_jax.checkpoints.t5x import arrays
 from flan_jax.checkpoints.t5x import reading
 from flan_jax.checkpoints.t5x import slots
 from flan_jax.checkpoints.t5x import writing
-
-_NATIVE = 'native'
 
 
 def of(source: foreign.Source) -> writing.Moments | None:
@@ -32,8 +31,8 @@ def of(source: foreign.Source) -> writing.Moments | None:
         for name in checkpoint.shapes
         for kind in slots.KINDS
     }
-    return names if checkpoint.slots else None
-  if source.format != _NATIVE:
+    return names if found.whole() else None
+  if source.format != formats.NATIVE:
     return None
   folder = source.path / integrity.ARRAYS[1]
   kept = {

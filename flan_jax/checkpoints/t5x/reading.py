@@ -16,6 +16,9 @@ from flan_jax.checkpoints.t5x import sizes
 from flan_jax.models import config as model_config
 import numpy as np
 
+# Bytes of each file by which checkpoints are told apart.
+_BEGINNING = 1024
+
 
 class Checkpoint:
   """A checkpoint of T5X, of either form.
@@ -97,7 +100,9 @@ class Checkpoint:
   def identity(self) -> str:
     """Returns what tells this checkpoint from others, wherever it lies.
 
-    It is a hash of the names and shapes, the step, and one layer's scale.
+    It is a hash of the names and shapes, the step, the norms' scales, and
+    what else tells numbers without reading them all: the list of Orbax's files,
+    which are called anew at each save, or the beginnings of T5X's own.
     """
     found = hashlib.sha256(f'{self.step}'.encode())
     for name, array in sorted(self._params.items()):
@@ -105,6 +110,13 @@ class Checkpoint:
     for name in self._params:
       if name.endswith('_norm/scale'):
         found.update(self._params[name].read().tobytes())
+    manifest = self.path / folders.STATE / folders.DATABASE
+    if manifest.is_file():
+      found.update(manifest.read_bytes())
+    elif not storage.is_address(self.path):
+      for part in sorted(self.path.rglob(f'{folders.TARGET}.*/0*')):
+        with part.open('rb') as file:
+          found.update(file.read(_BEGINNING))
     return found.hexdigest()[:16]
 
   def _step(self) -> int:

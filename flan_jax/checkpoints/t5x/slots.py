@@ -43,10 +43,7 @@ class Slots:
     """
     if not self._slots:
       return 'the checkpoint holds no state of an optimizer'
-    if any(
-        name.endswith('/m') and array.shape != _UNUSED
-        for name, array in self._slots.items()
-    ):
+    if self._momentum():
       return 'its Adafactor has momentum, which ours has not'
     for name, leaf in wanted.items():
       if name == _COUNT:
@@ -63,6 +60,20 @@ class Slots:
             f' {list(leaf.shape)} here'
         )
     return None
+
+  def whole(self) -> bool:
+    """Whether it has Adafactor's means of every parameter, and no momentum."""
+    return not self._momentum() and all(
+        self._array(kind, name) is not None
+        for name in self._layout.places
+        for kind in KINDS
+    )
+
+  def _momentum(self) -> bool:
+    return any(
+        name.endswith('/m') and array.shape != _UNUSED
+        for name, array in self._slots.items()
+    )
 
   def read(self, name: str, index: foreign.Index | None = None) -> np.ndarray:
     """Reads one of the moments that fit; see `foreign.Source.read`."""
