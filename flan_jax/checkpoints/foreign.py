@@ -208,10 +208,9 @@ def vocabulary(source: Source, spec: str) -> vocabularies.Vocabulary:
     UserError: It is not there, or has more ids than the model.
   """
   found = vocabularies.load(spec)
-  plus_one = source.format == 'huggingface' and not isinstance(
-      source.config, model_config.EncoderDecoderConfig
-  )
-  if getattr(found, 'shift', 0) != plus_one:
+  plus_one = not isinstance(source.config, model_config.EncoderDecoderConfig)
+  # A run of ours may be of any vocabulary, and has its own.
+  if source.format == 'huggingface' and getattr(found, 'shift', 0) != plus_one:
     raise errors.UserError(
         f"{spec}: {'has' if plus_one else 'has not'} T5's ids (padding 0, end"
         f' 1), and {source.path} {"has not" if plus_one else "has"}: it is of'

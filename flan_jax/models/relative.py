@@ -45,7 +45,7 @@ def buckets(
 
 
 class RelativePositionBias(nn.Module):
-  """What each head adds to its logits, by distance; of a stack or of a layer."""
+  """What heads add to their logits, by distance; of a stack or of a layer."""
 
   num_heads: int
   num_buckets: int
