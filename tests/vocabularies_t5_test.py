@@ -147,6 +147,19 @@ def test_ids_are_those_of_transformers(both, text):
   assert ours.encode(text) == _theirs(theirs, text)
 
 
+def test_a_tokenizer_json_has_t5s_ids_too(both, real, tmp_path):
+  ours, theirs = both
+  theirs.save_pretrained(tmp_path)
+  assert not (tmp_path / 'spiece.model').exists()
+  found = vocabularies.load(tmp_path)
+  assert (found.pad_id, found.eos_id, found.unk_id) == (0, 1, 2)
+  assert found.size == ours.size
+  some = real[::100]
+  assert found.encode_batch(some) == ours.encode_batch(some)
+  text = 'the quick brown fox'
+  assert found.decode([*found.encode(text), 1, 5]) == text
+
+
 def test_tokens_that_a_text_spells_out(folder):
   vocabulary = vocabularies.load(folder)
   size = vocabulary.size

@@ -103,3 +103,14 @@ def test_names_are_cut_and_stay_apart():
   cut = systems.cut_names(names, 10)
   assert cut[0] == 'short' and len(set(cut)) == 3
   assert max(map(len, cut)) <= 10
+
+
+def test_checkpoints_of_others_do_not_share_programs():
+  from flan_jax.evaluation import answering
+
+  run = {'model': {'emb_dim': 8}, 'vocabulary': {}, 'lengths': {'inputs': 8}}
+  assert answering._alike(run, dict(run))
+  assert not answering._alike(run, run | {'model': {'emb_dim': 16}})
+  # Nothing says whether their models, or their vocabularies, are the same.
+  folder = {'lengths': {'inputs': 8}, 'format': 'huggingface'}
+  assert not answering._alike(folder, dict(folder))

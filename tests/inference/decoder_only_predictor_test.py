@@ -1,5 +1,8 @@
 """The predictor with a decoder-only model, against rows without a cache."""
 
+import dataclasses
+
+from flan_jax import errors
 from flan_jax import partitioning
 from flan_jax import vocabularies
 from flan_jax.data import examples as examples_lib
@@ -142,3 +145,11 @@ def test_eight_devices_predict_as_one(model, params, predictor):
   ):
     assert a.text == b.text
     np.testing.assert_allclose(a.score, b.score, rtol=1e-3)
+
+
+def test_lengths_beyond_learned_positions_are_refused(model, params):
+  learned = dataclasses.replace(
+      model.config, positions='learned', max_positions=59
+  )
+  with pytest.raises(errors.UserError, match='59 learned positions.* 60 tok'):
+    _predictor(interface.create(learned), params)

@@ -311,3 +311,12 @@ def test_slots_of_a_scan_are_those_of_layers(golden, tmp_path):
   wanted['moments/v/token_embedder/embedding'] = np.zeros((4, 4))
   assert 'token_embedder' in found.unfit(wanted)
   assert 'OPTIMIZER keeps mu' in found.unfit({'moments/mu/x': np.zeros(1)})
+
+
+def test_other_kernels_make_another_checkpoint(legacy):
+  before = reading.Checkpoint(legacy).identity()
+  assert reading.Checkpoint(legacy).identity() == before
+  name = 'target.encoder.layers_{}.mlp.wi_0.kernel'
+  first, second = (legacy / name.format(layer) / '0.0' for layer in (0, 1))
+  first.write_bytes(second.read_bytes())
+  assert reading.Checkpoint(legacy).identity() != before
