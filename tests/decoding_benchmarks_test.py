@@ -20,6 +20,7 @@ def test_decoding(root):
   names = [line.split('|')[1].strip() for line in lines if '| flan' in line]
   assert names == [
       'flan_jax, greedy',
+      'flan_jax, greedy, a batch alone',
       'flan_jax, drawn, top-k 40, top-p 0.9',
       'flan_jax, 4 beams',
   ]

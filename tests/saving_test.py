@@ -251,9 +251,9 @@ def test_a_signal_while_the_program_starts_is_heeded(project, number):
       'from flan_jax import cli\n'
       'from flan_jax.training import trainer\n'
       'new_state = trainer.Trainer.new_state\n'
-      'def signalled(self):\n'
+      'def signalled(self, say):\n'
       f'  os.kill(os.getpid(), {int(number)})\n'
-      '  return new_state(self)\n'
+      '  return new_state(self, say)\n'
       'trainer.Trainer.new_state = signalled\n'
       f'sys.exit(cli.main({project.arguments(f"early{int(number)}")!r}))\n'
   )
