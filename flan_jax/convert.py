@@ -174,10 +174,7 @@ def _write_t5x(
     assert vocabulary is not None
     loaded = vocabularies.load(vocabulary)
     extra_ids = loaded.describe().get('extra_ids')
-    _, files = vocabularies.copies(loaded, vocabulary)
-    for name, path in files.items():
-      storage.make_folder((directory / name).parent)
-      storage.write(directory / name, path.read_bytes())
+    vocabularies.keep(loaded, vocabulary, directory)
   writing.write(directory, source, kept, extra_ids)
 
 

@@ -168,10 +168,7 @@ def write(
   folder = storage.path(directory)
   described = dict(vocabulary.describe(), path=vocabulary_spec)
   if vocabulary_spec != 'bytes':
-    described['path'], files = vocabularies.copies(vocabulary, vocabulary_spec)
-    for name, file in files.items():
-      storage.make_folder((folder / name).parent)
-      storage.write(folder / name, file.read_bytes())
+    described['path'] = vocabularies.keep(vocabulary, vocabulary_spec, folder)
   info = {
       'model': {'family': model.family, **dataclasses.asdict(model)},
       'vocabulary': described,

@@ -179,12 +179,11 @@ class MaskedRanker:
       if progress:
         progress(int((left[touched] == 0).sum()))
     scores = np.add.reduceat(log_p, rows.begin) if len(rows.begin) else log_p
-    found: list[dict[tuple[int, ...], float]] = [{} for _ in inputs]
-    for i, k, score in zip(rows.example, rows.option, scores, strict=True):
-      found[i][distinct[i][k]] = score
+    # Scores are in the order of inputs, and of their options.
+    ends = np.cumsum([len(once) for once in distinct])
     return [
-        np.asarray([by_option[tuple(ids)] for ids in own])
-        for by_option, own in zip(found, options, strict=True)
+        ranker.of_each(own, once, scores[end - len(once) : end])
+        for own, once, end in zip(options, distinct, ends, strict=True)
     ]
 
   def unconditional(

@@ -110,8 +110,7 @@ class Ranker:
     for batch, log_probs_BxT in self._runner.run(batches, launch):
       scores = ranking.option_scores(packed.pop(batch), log_probs_BxT)
       for i, own in zip(batch.indices, scores, strict=True):
-        by_option = dict(zip(once[i], own.tolist(), strict=True))
-        found[i] = np.asarray([by_option[tuple(ids)] for ids in options[i]])
+        found[i] = of_each(options[i], once[i], own)
         self._runner.tokens.read += len(inputs[i]) + sum(map(len, once[i]))
       if progress:
         progress(len(batch.indices))
@@ -144,3 +143,19 @@ class Ranker:
 def distinct(options: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
   """Returns each option once: equal ones come out equal to the last digit."""
   return list(dict.fromkeys(map(tuple, options)))
+
+
+def of_each(
+    options: Sequence[Sequence[int]],
+    once: Sequence[tuple[int, ...]],
+    scores: Sequence[float] | np.ndarray,
+) -> np.ndarray:
+  """Returns the score of each option, float64, equal ones included.
+
+  Args:
+    options: The options of an example.
+    once: What `distinct` makes of them.
+    scores: Those of `once`.
+  """
+  by_option = dict(zip(once, map(float, scores), strict=True))
+  return np.asarray([by_option[tuple(ids)] for ids in options])

@@ -18,9 +18,6 @@ from flan_jax.models import masked
 import jax
 import jax.numpy as jnp
 
-# What this family is for, in messages.
-_CAN = 'it ranks the options that an example has'
-
 
 class EncoderOnly(family.Family):
   """See `interface.Model`, of which it has what is not writing or training.
@@ -109,7 +106,10 @@ class EncoderOnly(family.Family):
     return ones_Bx1, jnp.zeros_like(ones_Bx1)
 
   def _refuse(self, what: str) -> NoReturn:
-    raise errors.UserError(f'MODEL: an encoder-only model {what}; {_CAN}')
+    raise errors.UserError(
+        f'MODEL: an encoder-only model {what}; it ranks the options that an'
+        ' example has'
+    )
 
   def loss(self, *_: Any, **__: Any) -> NoReturn:
     """Raises a UserError: there is no training."""

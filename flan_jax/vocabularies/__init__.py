@@ -94,6 +94,25 @@ def copies(
   return own, {own: path, **more}
 
 
+def keep(
+    vocabulary: Vocabulary,
+    spec: str | os.PathLike[str],
+    folder: pathlib.Path,
+) -> str:
+  """Copies a vocabulary's files into a folder; returns what `load` takes there.
+
+  Args:
+    vocabulary: The vocabulary.
+    spec: What `load` made it from; not 'bytes'.
+    folder: Where to.
+  """
+  own, files = copies(vocabulary, spec)
+  for name, path in files.items():
+    storage.make_folder((folder / name).parent)
+    storage.write(folder / name, path.read_bytes())
+  return own
+
+
 def _file(
     spec: str | os.PathLike[str],
 ) -> tuple[pathlib.Path, tuple[str, ...]]:

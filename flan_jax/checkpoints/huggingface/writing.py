@@ -4,7 +4,6 @@ One tensor at a time is in memory.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-import contextlib
 import json
 import pathlib
 from typing import Any, BinaryIO
@@ -202,8 +201,7 @@ def _write_shards(
     )
   for name, shard in zip(names, shards, strict=True):
     header = safetensors.header({t.name: (t.shape, t.dtype) for t in shard})
-    with contextlib.ExitStack() as stack:
-      file = stack.enter_context((directory / name).open('wb'))
+    with (directory / name).open('wb') as file:
       file.write(header)
       for tensor in shard:
         tensor.write(file)
