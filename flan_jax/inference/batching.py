@@ -21,19 +21,28 @@ _WORTH = 0.25
 _LEAST_WORTH = 4096
 
 
-def ladder(longest: int, shortest: int = 16) -> tuple[int, ...]:
+def ladder(
+    longest: int, shortest: int = 16, steps: int = 16
+) -> tuple[int, ...]:
   """Returns the padded lengths that may be, up to `longest`, the last one.
 
-  There are four steps from a power of two to the next: 64, 80, 96, 112, 128,
-  160, 192, ..., so that padding to the next step is a tenth on average; the
-  shortest ones are the multiples of `shortest`.
+  Shapes are chosen among them, and there are few shapes however fine the ladder
+  is. A fine one lets them fit better: with nine shapes for lengths from 16 to
+  512, steps of 16 pad 10% where four steps to a power of two pad 12.
+
+  Args:
+    longest: The last one.
+    shortest: All are multiples of it, but for the last one.
+    steps: How many there are from a power of two to the next, unless that would
+      be less than `shortest` apart.
   """
-  steps = []
-  step = shortest
-  while step < longest:
-    steps.append(step)
-    step += max(1 << (step.bit_length() - 1) >> 2, shortest)
-  return (*steps, longest)
+  lengths = []
+  length = shortest
+  while length < longest:
+    lengths.append(length)
+    octave = 1 << (length.bit_length() - 1)
+    length += max(octave // steps, shortest)
+  return (*lengths, longest)
 
 
 class Shape(NamedTuple):

@@ -166,7 +166,7 @@ def advance(
 
   def step(state: State) -> State:
     read = state.cache.position
-    length = state.cache.key[0].shape[-1] // method.beams
+    length = state.cache.places // method.beams
     logits_BxKxV, cache = model.decode_step(
         steps,
         state.cache,
@@ -260,13 +260,14 @@ class Single:
     """Returns the state with one more token in each row that has not ended."""
     del read
     logits_BxV = logits_BxKxV[:, 0]
-    allowed_BxV = self.target.allowed(logits_BxV)
     if self.draws is None:
-      best_B = sampling.first_best(allowed_BxV)
+      most = logits_BxV.shape[-1]
+      best_B, gain_B = sampling.likeliest(
+          logits_BxV, min(self.target.choices or most, most)
+      )
     else:
-      best_B = sampling.draw(allowed_BxV, self.draws, step)
-    chosen_Bx1 = jnp.take_along_axis(logits_BxV, best_B[:, None], axis=-1)
-    gain_B = chosen_Bx1[:, 0] - jax.nn.logsumexp(logits_BxV, axis=-1)
+      best_B = sampling.draw(self.target.allowed(logits_BxV), self.draws, step)
+      gain_B = sampling.log_probability(logits_BxV, best_B)
     token_B = jnp.where(state.done_B, self.target.pad_id, best_B)
     return Rows(
         last_B=token_B,

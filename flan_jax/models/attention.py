@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from flan_jax import partitioning
 from flan_jax.models import config as config_lib
+from flan_jax.models import few_rows
 from flan_jax.models import layers
 from flan_jax.models import relative
 from flan_jax.models import rotary
@@ -35,6 +36,40 @@ class KeyValue(NamedTuple):
   key: jax.Array
   value: jax.Array
 
+  @property
+  def axes(self) -> str:
+    """The last two axes, as an einsum names them."""
+    return 'ds'
+
+  @property
+  def places(self) -> int:
+    """S."""
+    return self.key.shape[-1]
+
+
+class Written(NamedTuple):
+  """Keys and values [B, K, S, D] of tokens that came one by one: a cache.
+
+  The width stands last, so that a step writes neighbouring numbers; with
+  positions last a CPU took four times as long to write them.
+  """
+
+  key: jax.Array
+  value: jax.Array
+
+  @property
+  def axes(self) -> str:
+    """The last two axes, as an einsum names them."""
+    return 'sd'
+
+  @property
+  def places(self) -> int:
+    """S."""
+    return self.key.shape[-2]
+
+
+Memory = KeyValue | Written
+
 
 def positions_last(x_BxSxHxD: jax.Array) -> jax.Array:
   """Returns keys or values [..., S, H, D] as [..., H, D, S]."""
@@ -45,37 +80,37 @@ class Part(NamedTuple):
   """Some of what a query attends to.
 
   Attributes:
-    memory: Keys and values, [B, K, D, S].
+    memory: Keys and values.
     mask_Bx1xTxS: bool, True where the query may attend; may broadcast.
     bias_BxHxTxS: float32, added to the logits, if there is one; may broadcast.
   """
 
-  memory: KeyValue
+  memory: Memory
   mask_Bx1xTxS: jax.Array
   bias_BxHxTxS: jax.Array | None
 
 
-def written(past: KeyValue, new: KeyValue, position: jax.Array) -> KeyValue:
+def written(past: Written, new: KeyValue, position: jax.Array) -> Written:
   """Returns a cache with the tokens of one more step.
 
   Args:
-    past: The cache, [B, K, D, steps * beams].
+    past: The cache, of steps * beams places.
     new: The step's keys and values, [B, K, D, beams].
     position: int32 scalar, the number of steps before this one.
   """
-  place = position * new.key.shape[-1]
-  return jax.tree.map(
-      lambda old, row: jax.lax.dynamic_update_slice_in_dim(
-          old, row, place, axis=-1
-      ),
-      past,
-      new,
-  )
+  place = position * new.places
+
+  def put(old_BxKxSxD: jax.Array, row_BxKxDxS: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_slice_in_dim(
+        old_BxKxSxD, jnp.swapaxes(row_BxKxDxS, -2, -1), place, axis=-2
+    )
+
+  return Written(put(past.key, new.key), put(past.value, new.value))
 
 
 def seen(
     position: jax.Array,
-    cache: KeyValue,
+    cache: Written,
     seen_BxKxS: jax.Array | None,
     queries: int,
 ) -> jax.Array:
@@ -83,7 +118,7 @@ def seen(
 
   Args:
     position: int32 scalar, the number of steps before this one.
-    cache: The cache, [B, H, D, S].
+    cache: That of any layer.
     seen_BxKxS: bool, where it is known; None is all places up to `position`,
       for steps of one token.
     queries: K, the tokens of a step.
@@ -98,12 +133,12 @@ def seen(
     return seen_BxKxS[:, None]
   if queries > 1:
     raise ValueError(f'What do {queries} tokens of one step see of each other?')
-  return (jnp.arange(cache.key.shape[-1]) <= position)[None, None, None]
+  return (jnp.arange(cache.places) <= position)[None, None, None]
 
 
 def attention_logits(
     query_BxTxHxD: jax.Array,
-    memory: KeyValue,
+    memory: Memory,
     mask_Bx1xTxS: jax.Array,
     cap: float = 0.0,
 ) -> jax.Array:
@@ -111,24 +146,24 @@ def attention_logits(
 
   Args:
     query_BxTxHxD: Queries.
-    memory: Keys, [B, K, D, S], and values.
+    memory: Keys and values.
     mask_Bx1xTxS: bool, True where the query may attend; may broadcast.
     cap: Logits x become cap * tanh(x / cap); 0 leaves them.
   """
   batch, length, heads, width = query_BxTxHxD.shape
-  kv_heads, places = memory.key.shape[1], memory.key.shape[3]
+  kv_heads = memory.key.shape[1]
   if kv_heads == heads:
     logits_BxHxTxS = layers.einsum(
-        'bthd,bhds->bhts', jnp.float32, query_BxTxHxD, memory.key
+        f'bthd,bh{memory.axes}->bhts', jnp.float32, query_BxTxHxD, memory.key
     )
   else:
     # Keys are read once, and not copied for each head of their group.
     logits_BxHxTxS = layers.einsum(
-        'btkgd,bkds->bkgts',
+        f'btkgd,bk{memory.axes}->bkgts',
         jnp.float32,
         query_BxTxHxD.reshape(batch, length, kv_heads, -1, width),
         memory.key,
-    ).reshape(batch, heads, length, places)
+    ).reshape(batch, heads, length, memory.places)
   if cap:
     logits_BxHxTxS = cap * jnp.tanh(logits_BxHxTxS / cap)
   # The mask is added, not selected by: a sum keeps nothing for its gradient.
@@ -137,7 +172,7 @@ def attention_logits(
 
 def attention_weights(
     query_BxTxHxD: jax.Array,
-    memory: KeyValue,
+    memory: Memory,
     mask_Bx1xTxS: jax.Array,
     bias_HxTxS: jax.Array | None,
     cap: float = 0.0,
@@ -149,7 +184,7 @@ def attention_weights(
 
   Args:
     query_BxTxHxD: Queries.
-    memory: Keys, [B, K, D, S], and values.
+    memory: Keys and values.
     mask_Bx1xTxS: bool, True where the query may attend; may broadcast.
     bias_HxTxS: float32, added to the logits.
     cap: See `attention_logits`.
@@ -176,13 +211,16 @@ def _grouped(weights_BxHxTxS: jax.Array, kv_heads: int) -> jax.Array:
 
 
 def _products(
-    weights_BxHxTxS: jax.Array, value: jax.Array
+    weights_BxHxTxS: jax.Array, memory: Memory
 ) -> tuple[str, jax.Array]:
   """Returns how to multiply weights with values, and the weights for it."""
-  kv_heads = value.shape[1]
+  kv_heads = memory.value.shape[1]
   if kv_heads == weights_BxHxTxS.shape[1]:
-    return 'bhts,bhds->bthd', weights_BxHxTxS
-  return 'bkgts,bkds->btkgd', _grouped(weights_BxHxTxS, kv_heads)
+    return f'bhts,bh{memory.axes}->bthd', weights_BxHxTxS
+  return (
+      f'bkgts,bk{memory.axes}->btkgd',
+      _grouped(weights_BxHxTxS, kv_heads),
+  )
 
 
 def _ungrouped(found_BxTxKxGxD: jax.Array) -> jax.Array:
@@ -290,30 +328,47 @@ class MultiHeadAttention(nn.Module):
   def __call__(
       self,
       x_BxTxE: jax.Array,
-      memory: KeyValue,
+      memory: Memory,
       mask_Bx1xTxS: jax.Array,
       bias_HxTxS: jax.Array | None = None,
       turn: rotary.Turn | None = None,
+      reading: bool = False,
   ) -> jax.Array:
     """Returns what `x_BxTxE` finds in `memory`, [B, T, E].
 
     Args:
       x_BxTxE: What queries are made of.
-      memory: What `memory` returned.
+      memory: What `memory` returned, or a cache of it.
       mask_Bx1xTxS: bool, True where the query may attend; may broadcast.
       bias_HxTxS: float32, added to the logits.
       turn: By how much queries are turned, if positions are rotary.
+      reading: Whether inputs are read, without dropout or a gradient; see
+        `few_rows`.
     """
-    weights_BxHxTxS, total_BxHxT = attention_weights(
-        self._queries(x_BxTxE, turn), memory, mask_Bx1xTxS, bias_HxTxS, self.cap
-    )
-    weights_BxHxTxS = layers.dropout(
-        self, weights_BxHxTxS.astype(self.dtype), self.dropout_rate
-    )
-    letters, weights = _products(weights_BxHxTxS, memory.value)
-    found_BxTxHxD = _ungrouped(jnp.einsum(letters, weights, memory.value))
-    total_BxTxHx1 = jnp.swapaxes(total_BxHxT, 1, 2)[..., None]
-    found_BxTxHxD = (found_BxTxHxD / total_BxTxHx1).astype(self.dtype)
+
+    def find(
+        query_BxTxHxD: jax.Array, memory: Memory, mask_Bx1xTxS: jax.Array
+    ) -> jax.Array:
+      weights_BxHxTxS, total_BxHxT = attention_weights(
+          query_BxTxHxD, memory, mask_Bx1xTxS, bias_HxTxS, self.cap
+      )
+      weights_BxHxTxS = layers.dropout(
+          self, weights_BxHxTxS.astype(self.dtype), self.dropout_rate
+      )
+      letters, weights = _products(weights_BxHxTxS, memory)
+      found_BxTxHxD = _ungrouped(jnp.einsum(letters, weights, memory.value))
+      total_BxTxHx1 = jnp.swapaxes(total_BxHxT, 1, 2)[..., None]
+      return (found_BxTxHxD / total_BxTxHx1).astype(self.dtype)
+
+    query_BxTxHxD = self._queries(x_BxTxE, turn)
+    if reading:
+      batch, length, heads, _ = query_BxTxHxD.shape
+      logits = batch * heads * length * memory.places
+      found_BxTxHxD = few_rows.mapped(
+          find, logits, query_BxTxHxD, memory, mask_Bx1xTxS
+      )
+    else:
+      found_BxTxHxD = find(query_BxTxHxD, memory, mask_Bx1xTxS)
     return self.out(self._join(found_BxTxHxD))
 
   def over(
@@ -344,9 +399,8 @@ class MultiHeadAttention(nn.Module):
     for part, weights in zip(
         parts, jnp.split(weights_BxHxTxS, ends, axis=-1), strict=True
     ):
-      value = part.memory.value
-      letters, weights = _products(weights.astype(self.dtype), value)
-      found += layers.einsum(letters, jnp.float32, weights, value)
+      letters, weights = _products(weights.astype(self.dtype), part.memory)
+      found += layers.einsum(letters, jnp.float32, weights, part.memory.value)
     return self.out(self._join(_ungrouped(found).astype(self.dtype)))
 
   def _split(

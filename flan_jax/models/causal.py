@@ -105,10 +105,10 @@ class Layer(_Block):
   def __call__(
       self,
       x_BxTxE: jax.Array,
-      past: attention.KeyValue | None,
+      past: attention.Written | None,
       own: Own,
       view: views.View,
-  ) -> tuple[jax.Array, attention.KeyValue | None]:
+  ) -> tuple[jax.Array, attention.Memory | None]:
     """Returns the residual stream and, if `keep`, the tokens' keys and values.
 
     With a cache, they are the whole cache's.
@@ -125,7 +125,12 @@ class Layer(_Block):
     here = view.here(attend.memory(y_BxTxE, turn), past, own.windowed)
     if own.context is None:
       y_BxTxE = attend(
-          y_BxTxE, here.memory, here.mask_Bx1xTxS, view.bias_HxTxS, turn
+          y_BxTxE,
+          here.memory,
+          here.mask_Bx1xTxS,
+          view.bias_HxTxS,
+          turn,
+          reading=self.keep,
       )
     else:
       before = view.before(own.context, own.windowed)
@@ -209,7 +214,7 @@ class Decoder(_Block):
     else:
       assert position is not None
       past = steps[0].past
-      places = past.key.shape[-1] // queries
+      places = past.places // queries
       view = views.of_step(config, bias, position, past, seen_BxTxS, queries)
     if positions_BxT is None and config.positions != 'relative':
       assert context_BxS is None

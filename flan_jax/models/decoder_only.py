@@ -165,7 +165,13 @@ class DecoderOnly(family.Family):
       )
       here_B = (place_B >= 0) & (place_B < chunk)
       logits_Bx1xV = jnp.where(here_B[:, None, None], found_Bx1xV, logits_Bx1xV)
-      return logits_Bx1xV, attention.written(memory, new, part)
+      return logits_Bx1xV, jax.tree.map(
+          lambda whole, own: jax.lax.dynamic_update_slice_in_dim(
+              whole, own, begin, axis=-1
+          ),
+          memory,
+          new,
+      )
 
     logits_Bx1xV, memory = jax.lax.fori_loop(
         0,
@@ -205,7 +211,7 @@ class DecoderOnly(family.Family):
       Float32 logits [B, K, V] of the tokens that follow, and the new cache.
     """
     most = steps.mask_BxS.shape[1] - 1
-    self.check_room(most + cache.key[0].shape[-1] // tokens_BxK.shape[1])
+    self.check_room(most + cache.places // tokens_BxK.shape[1])
     positions_B = _lengths(steps.mask_BxS) + cache.position
     logits_BxKxV, new = self._apply(
         steps.params,

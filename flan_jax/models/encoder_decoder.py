@@ -56,7 +56,11 @@ class EncoderDecoder(family.Family):
     """Reads inputs, one example a row, padded with 0."""
     mask_BxS = tokens_BxS != 0
     encoded_BxSxE = self._apply(
-        params, tokens_BxS, mask_BxS.astype(jnp.int32), method='encode'
+        params,
+        tokens_BxS,
+        mask_BxS.astype(jnp.int32),
+        reading=True,
+        method='encode',
     )
     cross = params['decoder']['layers']['encoder_decoder_attention']
     return interface.Context(

@@ -19,8 +19,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-# The axes of one layer's keys or values.
-CACHE = ('batch', 'kv_heads', 'kv', 'length')
+# The axes of one layer's keys or values in a cache.
+_CACHE = ('batch', 'kv_heads', 'length', 'kv')
 
 
 class Family(abc.ABC):
@@ -191,11 +191,11 @@ class Family(abc.ABC):
   ) -> interface.Cache:
     """Returns an empty cache for `batch` rows of up to `max_length` steps."""
     config = self.config
-    shape = (batch, config.kv_heads, config.head_dim, max_length * beams)
+    shape = (batch, config.kv_heads, max_length * beams, config.head_dim)
 
     def zeros() -> tuple[jax.Array, ...]:
       empty = jnp.zeros(shape, jnp.dtype(config.dtype))
-      return (partitioning.constrain(empty, CACHE),) * self._cached_layers
+      return (partitioning.constrain(empty, _CACHE),) * self._cached_layers
 
     return interface.Cache(zeros(), zeros(), jnp.zeros((), jnp.int32))
 
@@ -253,7 +253,7 @@ def each_step(
   """Returns what each layer reads in a decoding step."""
   return tuple(
       transformer.Step(
-          params, attention.KeyValue(*past), attention.KeyValue(*context)
+          params, attention.Written(*past), attention.KeyValue(*context)
       )
       for params, past, context in zip(
           steps.layers,
@@ -265,11 +265,11 @@ def each_step(
 
 
 def extended(
-    cache: interface.Cache, new: Sequence[attention.KeyValue]
+    cache: interface.Cache, new: Sequence[attention.Written]
 ) -> interface.Cache:
   """Returns the cache after a step that gave each layer's new cache."""
   keys, values = (
-      tuple(partitioning.constrain(x, CACHE) for x in side)
+      tuple(partitioning.constrain(x, _CACHE) for x in side)
       for side in zip(*new, strict=True)
   )
   return interface.Cache(keys, values, cache.position + 1)

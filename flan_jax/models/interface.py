@@ -76,8 +76,8 @@ class Cache(NamedTuple):
   each other: token k of step t is at t * K + k.
 
   Attributes:
-    key: For each layer [B, H, D, T * K], in the model's dtype.
-    value: For each layer [B, H, D, T * K], in the model's dtype.
+    key: For each layer [B, H, T * K, D], in the model's dtype.
+    value: For each layer [B, H, T * K, D], in the model's dtype.
     position: int32 scalar, the number of steps read; the same for all rows.
   """
 
@@ -85,14 +85,19 @@ class Cache(NamedTuple):
   value: tuple[jax.Array, ...]
   position: jax.Array
 
+  @property
+  def places(self) -> int:
+    """T * K, for which there is room."""
+    return self.key[0].shape[-2]
+
   def grown(self, places: int) -> 'Cache':
     """Returns the cache with room for T * K = `places`, no fewer than now."""
-    more = places - self.key[0].shape[-1]
+    more = places - self.places
     if not more:
       return self
 
-    def longer(x_BxHxDxS: jax.Array) -> jax.Array:
-      return jnp.pad(x_BxHxDxS, ((0, 0),) * 3 + ((0, more),))
+    def longer(x_BxHxSxD: jax.Array) -> jax.Array:
+      return jnp.pad(x_BxHxSxD, ((0, 0), (0, 0), (0, more), (0, 0)))
 
     key, value = jax.tree.map(longer, (self.key, self.value))
     return Cache(key, value, self.position)

@@ -53,7 +53,9 @@ class Layer(_Block):
         out_bias=True,
         name='attention',
     )
-    y_BxTxE = attend(x_BxTxE, attend.memory(x_BxTxE), segments.mask())
+    y_BxTxE = attend(
+        x_BxTxE, attend.memory(x_BxTxE), segments.mask(), reading=True
+    )
     x_BxTxE = self._added('post_attention_layer_norm', x_BxTxE, y_BxTxE)
     mlp = layers.MlpBlock(
         mlp_dim=config.mlp_dim,

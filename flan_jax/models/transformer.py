@@ -127,7 +127,7 @@ def relative_bias(
 def own_bias(
     bias: relative.RelativePositionBias,
     queries: int,
-    past: attention.KeyValue | None,
+    past: attention.Written | None,
     position: jax.Array | None,
 ) -> jax.Array:
   """Returns the decoder's biases float32 [H, T, S], of rows or of a step.
@@ -141,7 +141,7 @@ def own_bias(
   if past is None:
     return bias(queries)
   assert position is not None
-  return bias.of_query(position, past.key.shape[-1] // queries, queries)
+  return bias.of_query(position, past.places // queries, queries)
 
 
 class Step(NamedTuple):
@@ -158,7 +158,7 @@ class Step(NamedTuple):
   """
 
   params: Any
-  past: attention.KeyValue
+  past: attention.Written
   context: Any
 
 
@@ -228,7 +228,7 @@ class Block(nn.Module):
       steps: Sequence[Step],
       *shared: Any,
       **fields: Any,
-  ) -> tuple[jax.Array, tuple[attention.KeyValue, ...]]:
+  ) -> tuple[jax.Array, tuple[attention.Written, ...]]:
     """Runs a decoding step through layers that are apart from each other.
 
     Args:
@@ -279,7 +279,13 @@ class Block(nn.Module):
 
 
 class EncoderLayer(Block):
-  """Self-attention and feed-forward, each on the norm of the residual."""
+  """Self-attention and feed-forward, each on the norm of the residual.
+
+  Attributes:
+    reading: See `attention.MultiHeadAttention`.
+  """
+
+  reading: bool
 
   @nn.compact
   def __call__(
@@ -295,7 +301,11 @@ class EncoderLayer(Block):
     attend = attention_block(config, self.train, 'attention')
     y_BxTxE = norm(config, 'pre_attention_layer_norm')(x_BxTxE)
     y_BxTxE = attend(
-        y_BxTxE, attend.memory(y_BxTxE), segments.mask(), bias_HxTxS
+        y_BxTxE,
+        attend.memory(y_BxTxE),
+        segments.mask(),
+        bias_HxTxS,
+        reading=self.reading,
     )
     x_BxTxE = self.add(x_BxTxE, y_BxTxE)
     y_BxTxE = norm(config, 'pre_mlp_layer_norm')(x_BxTxE)
@@ -309,14 +319,14 @@ class DecoderLayer(Block):
   def __call__(
       self,
       x_BxTxE: jax.Array,
-      past: attention.KeyValue | None,
+      past: attention.Written | None,
       cross: attention.KeyValue | None,
       encoded_BxSxE: jax.Array | None,
       position: jax.Array | None,
       own: Segments | jax.Array,
       segments: Segments,
       bias_HxTxS: jax.Array | None,
-  ) -> tuple[jax.Array, attention.KeyValue | None]:
+  ) -> tuple[jax.Array, attention.Written | None]:
     """Returns the residual stream and, with a cache, the new cache.
 
     Args:
@@ -339,13 +349,14 @@ class DecoderLayer(Block):
       )
     attend = attention_block(config, self.train, 'self_attention')
     y_BxTxE = norm(config, 'pre_self_attention_layer_norm')(x_BxTxE)
-    memory, new = attend.memory(y_BxTxE), None
+    here, new = attend.memory(y_BxTxE), None
+    memory: attention.Memory = here
     if isinstance(own, Segments):
       mask_Bx1xTxS = own.mask(causal=True)
     else:
       assert past is not None
       assert position is not None
-      memory = new = attention.written(past, memory, position)
+      memory = new = attention.written(past, here, position)
       mask_Bx1xTxS = own
     y_BxTxE = attend(y_BxTxE, memory, mask_Bx1xTxS, bias_HxTxS)
     x_BxTxE = self.add(x_BxTxE, y_BxTxE)
@@ -367,14 +378,19 @@ class Encoder(Block):
   config: config_lib.EncoderDecoderConfig
 
   @nn.compact
-  def __call__(self, x_BxSxE: jax.Array, segments: Segments) -> jax.Array:
+  def __call__(
+      self, x_BxSxE: jax.Array, segments: Segments, reading: bool
+  ) -> jax.Array:
     config = self.config
     bias_HxSxS = None
     if not config.relative_attention_per_layer:
       bias_HxSxS = relative_bias(config, True)(x_BxSxE.shape[1])
     x_BxSxE = partitioning.constrain(self.drop(x_BxSxE), RESIDUAL)
     stack = self.stack(
-        EncoderLayer, config.num_encoder_layers, (nn.broadcast, nn.broadcast)
+        EncoderLayer,
+        config.num_encoder_layers,
+        (nn.broadcast, nn.broadcast),
+        reading=reading,
     )
     x_BxSxE, _ = stack(x_BxSxE, segments, bias_HxSxS)
     x_BxSxE = norm(config, 'encoder_norm')(x_BxSxE)
@@ -402,7 +418,7 @@ class Decoder(Block):
       position: jax.Array | None = None,
       seen_BxTxS: jax.Array | None = None,
       head: bool = True,
-  ) -> tuple[jax.Array, tuple[attention.KeyValue, ...] | None]:
+  ) -> tuple[jax.Array, tuple[attention.Written, ...] | None]:
     """Returns float32 logits [B, T, V] and, in a step, the new caches.
 
     Args:
@@ -475,10 +491,17 @@ class Transformer(nn.Module):
     self.encoder = Encoder(config, self.train)
     self.decoder = Decoder(config, self.train, self.token_embedder)
 
-  def encode(self, tokens_BxS: jax.Array, segments_BxS: jax.Array) -> jax.Array:
+  def encode(
+      self,
+      tokens_BxS: jax.Array,
+      segments_BxS: jax.Array,
+      reading: bool = False,
+  ) -> jax.Array:
     """Returns the encoder's output [B, S, E]."""
     return self.encoder(
-        self.token_embedder(tokens_BxS), Segments(segments_BxS, segments_BxS)
+        self.token_embedder(tokens_BxS),
+        Segments(segments_BxS, segments_BxS),
+        reading,
     )
 
   def decode(
@@ -487,7 +510,7 @@ class Transformer(nn.Module):
       own: Segments | None,
       segments: Segments,
       **memory: Any,
-  ) -> tuple[jax.Array, tuple[attention.KeyValue, ...] | None]:
+  ) -> tuple[jax.Array, tuple[attention.Written, ...] | None]:
     """Returns what `Decoder` does, for tokens; `memory` is its keywords."""
     return self.decoder(
         self.token_embedder(tokens_BxT), own, segments, **memory

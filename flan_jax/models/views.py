@@ -73,7 +73,7 @@ class View(NamedTuple):
   def here(
       self,
       new: attention.KeyValue,
-      past: attention.KeyValue | None,
+      past: attention.Written | None,
       windowed: Any,
   ) -> attention.Part:
     """Returns the rows at hand as what a layer's tokens attend to.
@@ -83,11 +83,11 @@ class View(NamedTuple):
       past: The layer's cache, if there is one.
       windowed: As for `turn_of`.
     """
+    memory: attention.Memory = new
     if isinstance(self.own, transformer.Segments):
       mask_Bx1xTxS = self.own.mask(
           causal=True, both_ways_BxT=self.both_ways_BxT
       )
-      memory = new
     else:
       assert past is not None
       assert self.position is not None
@@ -141,7 +141,7 @@ def of_step(
     config: config_lib.DecoderConfig,
     bias: relative.RelativePositionBias | None,
     position: jax.Array,
-    cache: attention.KeyValue,
+    cache: attention.Written,
     seen_BxTxS: jax.Array | None,
     queries: int,
 ) -> View:
@@ -156,7 +156,7 @@ def of_step(
       so far, where there is one token.
     queries: The tokens of a step.
   """
-  places = cache.key.shape[-1]
+  places = cache.places
   near = None
   if any(config.window_layers):
     near = position - jnp.arange(places) // queries < config.window

@@ -182,7 +182,7 @@ class _Scripted:
     return context
 
   def init_cache(self, batch, max_length, beams):
-    empty = jnp.zeros((batch, 1, 1, max_length * beams))
+    empty = jnp.zeros((batch, 1, max_length * beams, 1))
     return interface.Cache((empty,), (empty,), jnp.zeros((), jnp.int32))
 
   def start(self, steps, cache):
@@ -190,7 +190,7 @@ class _Scripted:
 
   def decode_step(self, steps, cache, tokens_BxK, seen=None):
     del steps, tokens_BxK, seen
-    self.places.add(cache.key[0].shape[-1])
+    self.places.add(cache.places)
     jax.debug.callback(self._count)
     wanted = jax.lax.dynamic_index_in_dim(
         self.script, cache.position, axis=1, keepdims=False

@@ -115,3 +115,35 @@ def test_first_best_is_argmax(size):
 def test_first_best_of_nan_is_a_token():
   found = sampling.first_best(jnp.asarray([[0.0, np.nan, 1.0]]))
   assert 0 <= int(found[0]) < 3
+
+
+@pytest.mark.parametrize('size', [1, 127, 128, 300, 1000])
+def test_likeliest_is_argmax_of_log_softmax(size):
+  rng = np.random.default_rng(size)
+  logits = rng.integers(-4, 4, (40, size)).astype(np.float32)
+  for choices in {1, size // 2 or 1, max(size - 5, 1), size}:
+    found, scores = sampling.likeliest(jnp.asarray(logits), choices)
+    expected = logits[:, :choices].argmax(axis=1)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(
+        scores,
+        special.log_softmax(logits, axis=1)[np.arange(40), expected],
+        atol=1e-5,
+    )
+
+
+def test_likeliest_is_not_thrown_off_by_what_may_not_be_chosen():
+  """What is far above all that may be chosen neither wins nor overflows."""
+  logits = np.zeros((1, 200), np.float32)
+  logits[0, 3], logits[0, 199] = 1.0, 300.0
+  found, scores = sampling.likeliest(jnp.asarray(logits), 199)
+  assert (int(found[0]), float(scores[0])) == (3, -299.0)
+
+
+@pytest.mark.parametrize('place', [1, 199])
+def test_likeliest_of_nan_is_a_token_with_a_score_of_nan(place):
+  logits = np.zeros((1, 200), np.float32)
+  logits[0, place] = np.nan
+  found, scores = sampling.likeliest(jnp.asarray(logits), 190)
+  assert 0 <= int(found[0]) < 190
+  assert np.isnan(scores[0])
