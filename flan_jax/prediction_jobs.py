@@ -20,6 +20,7 @@ from flan_jax.data import mixtures
 from flan_jax.data import presence
 from flan_jax.data import prompt_files
 from flan_jax.data import tasks as tasks_lib
+from flan_jax.inference import batching
 import numpy as np
 import tqdm
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 Examples = Callable[[np.ndarray], Sequence[examples_lib.Example]]
 _SAMPLE = 4096
 _LEAST_SAMPLE = 16
-_MOST_SAMPLED = 65_536
 
 
 class Job(Protocol):
@@ -222,17 +222,11 @@ def sample(
   They depend on the jobs alone, and not on shards or on what is done already.
   """
   each = max(_SAMPLE // max(len(jobs), 1), _LEAST_SAMPLE)
-  whole = sum(job.size for job in jobs)
-  found = []
-  for job in jobs:
-    places = np.unique(
-        np.linspace(0, job.size - 1, min(job.size, each)).astype(np.int64)
-    )
-    # Beyond so many examples, more of them change nothing.
-    stands_for = job.size * min(_MOST_SAMPLED / max(whole, 1), 1.0)
-    times = max(round(stands_for / max(len(places), 1)), 1)
-    found.append((job.open()(places), job.evaluation, times))
-  return found
+  chosen = batching.evenly([job.size for job in jobs], each)
+  return [
+      (job.open()(places), job.evaluation, times)
+      for job, (places, times) in zip(jobs, chosen, strict=True)
+  ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,12 +16,16 @@ from flan_jax.evaluation import protocol
 from flan_jax.evaluation import scoring
 from flan_jax.evaluation import settings as settings_lib
 from flan_jax.evaluation import systems
+from flan_jax.inference import batching
 import tqdm
 
 if TYPE_CHECKING:
   from flan_jax.checkpoints import adapted
   from flan_jax.checkpoints import native
   from flan_jax.inference import predictor
+
+# So many examples of each task decide on the shapes of batches.
+_SAMPLED = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +35,12 @@ class Answers:
   Attributes:
     main: To the evaluated split, by task.
     validation: To the validation split, by task.
-    parameters: How many the model has; None if nothing had to be asked.
+    parameters: How many the model has.
   """
 
   main: list[list[scoring.Answer]]
   validation: list[list[scoring.Answer]]
-  parameters: int | None
+  parameters: int
 
 
 class Answerer:
@@ -78,6 +82,8 @@ class Answerer:
       validation: Sequence[protocol.Work],
   ) -> Answers:
     """Puts all rows to a model, with a progress bar."""
+    from flan_jax.models import interface
+
     keeper = kept.Keeper(self._output_dir, self._depends_on(model), self._first)
     count = sum(len(each.examples) for each in (*main, *validation))
 
@@ -86,7 +92,10 @@ class Answerer:
         ranked: bool,
         progress: protocol.Progress,
     ) -> list[scoring.Answer]:
-      return self._answers(model, examples, ranked, progress)
+      if self._holds is not model:
+        self._load(model, [*main, *validation])
+        self._holds = model
+      return self._answers(examples, ranked, progress)
 
     with tqdm.tqdm(
         total=count,
@@ -99,12 +108,14 @@ class Answerer:
           for work in (main, validation)
       )
     self.reused += keeper.reused
-    if self._holds is not model or self._predictor is None:
-      # All answers were there already.
-      return Answers(on_main, on_validation, None)
-    self.remarks = self.remarks or self._predictor.remarks.lines()
-    self.compilations[-1] = self._predictor.compilations()
-    return Answers(on_main, on_validation, self._count())
+    # Not all answers may have been there already.
+    if self._holds is model and self._predictor is not None:
+      self.remarks = self.remarks or self._predictor.remarks.lines()
+      self.compilations[-1] = self._predictor.compilations()
+    # Counted whether or not it was loaded, so that a report says it always.
+    described = interface.create(model.place.config())
+    parameters = interface.count_parameters(described)
+    return Answers(on_main, on_validation, parameters)
 
   def _depends_on(self, model: systems.Model) -> dict[str, Any]:
     """Returns what the answers to an example depend on."""
@@ -124,23 +135,13 @@ class Answerer:
     # An untuned model may have no average, and is its own.
     return self._settings.use_ema and model.kind == 'tuned'
 
-  def _count(self) -> int:
-    from flan_jax.models import interface
-
-    assert self._loaded is not None
-    return interface.count_parameters(self._loaded.model)
-
   def _answers(
       self,
-      model: systems.Model,
       examples: Sequence[examples_lib.Example],
       ranked: bool,
       progress: protocol.Progress,
   ) -> list[scoring.Answer]:
-    """Answers, with the model loaded first if it is another one's turn."""
-    if self._holds is not model:
-      self._load(model)
-      self._holds = model
+    """Asks the model that is loaded."""
     assert self._predictor is not None
     method = self._predictor.rank if ranked else self._predictor.generate
     return [
@@ -156,11 +157,15 @@ class Answerer:
         )
     ]
 
-  def _load(self, model: systems.Model) -> None:
+  def _load(self, model: systems.Model, work: Sequence[protocol.Work]) -> None:
     """Makes the predictor of a checkpoint.
 
     Another checkpoint of the same run, or of one alike, goes into the same
     compiled programs; and adapters go to the same base.
+
+    Args:
+      model: The checkpoint.
+      work: All that is asked, answered already or not.
     """
     from flan_jax.checkpoints import adapted
     from flan_jax.checkpoints import native
@@ -189,9 +194,22 @@ class Answerer:
         lengths=self._settings.task_feature_lengths or loaded.lengths,
         **self._settings.of_predictor(),
     )
+    # So that what is said does not depend on what was there already.
+    self._predictor.settle(_sample(work))
     self.compilations.append('')
     # The predictor alone holds the parameters, so that they can go.
     self._loaded = dataclasses.replace(loaded, params=None)
+
+
+def _sample(
+    work: Sequence[protocol.Work],
+) -> list[tuple[Sequence[examples_lib.Example], str, int]]:
+  """Returns examples from all over the work, for `Predictor.settle`."""
+  chosen = batching.evenly([len(each.examples) for each in work], _SAMPLED)
+  return [
+      ([each.examples[place] for place in places], each.item.how, times)
+      for each, (places, times) in zip(work, chosen, strict=True)
+  ]
 
 
 def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -20,6 +20,9 @@ _BATCH_TOKENS = 256
 _WORTH = 0.25
 _LEAST_WORTH = 4096
 
+# A sample stands for at most so many examples.
+_MOST_SAMPLED = 65_536
+
 
 def ladder(
     longest: int, shortest: int = 16, steps: int = 16
@@ -318,6 +321,28 @@ class Planner:
       )
       batches.append(Batch(tuple(last), *smallest))
     return batches
+
+
+def evenly(sizes: Sequence[int], each: int) -> list[tuple[np.ndarray, int]]:
+  """Returns places that shapes can be decided by, for `Predictor.settle`.
+
+  Args:
+    sizes: How many examples there are, of each of several tasks.
+    each: At most so many places of a task, from its first to its last.
+
+  Returns:
+    For each task the places, int [N], and how many examples one stands for.
+  """
+  # Beyond so many examples, more of them change nothing.
+  share = min(_MOST_SAMPLED / max(sum(sizes), 1), 1.0)
+  found = []
+  for size in sizes:
+    places = np.unique(
+        np.linspace(0, size - 1, min(size, each)).astype(np.int64)
+    )
+    times = max(round(size * share / max(len(places), 1)), 1)
+    found.append((places, times))
+  return found
 
 
 def tokens_of(

@@ -270,8 +270,6 @@ class Predictor:
     Returns:
       Predictions in the order of `examples`.
     """
-    if self._settled:
-      self._unconditional.clear()
     ranked, asked = _by_method(examples, evaluation)
     found = {
         True: iter(self.rank(asked[True], progress=progress)),
@@ -285,8 +283,8 @@ class Predictor:
   ) -> None:
     """Decides on the shapes of batches once, by samples of what will come.
 
-    From then on what `predict` gives does not depend, in any digit, on the
-    calls before it.
+    From then on what `predict`, `rank` and `generate` give does not depend, in
+    any digit, on the calls before.
 
     Args:
       samples: Examples, their task's setting, and how many each of them stands
@@ -395,6 +393,8 @@ class Predictor:
       UserError: There are no options; options that were given here are equal,
         or have no tokens; something is too long, and is not to be cut.
     """
+    if self._settled:
+      self._unconditional.clear()
     examples = reading.with_options(reading.examples_of(examples), options)
     inputs, cut = self._reader.inputs(examples)
     choices = self._reader.options(examples, given=options is not None)
