@@ -7,10 +7,14 @@ and 32,128 tokens, float32, with random parameters; batches of 16 inputs of 512
 tokens, 64 new tokens each (the end does not end them). Ours are written by the
 `Generator` of `flan-jax infer`, which has two batches at work on a CPU; `alone`
 is one batch at a time. Seconds are those of a batch, of the time of 8. The peer
-is
-T5ForConditionalGeneration.generate under PyTorch with the same parameters;
+is T5ForConditionalGeneration.generate under PyTorch with the same parameters;
 `--peer` names a Python that has torch and transformers. The two run by turns, a
 process each, and must write the same tokens. Sampling and beams are ours alone.
+
+`uneven` answers have 1 to 64 tokens, evenly: an end is put after as many as a
+row's first input says. They are written in batches that end with their longest,
+and with rows that are replaced when they have ended, as the `Generator` does
+where more wait than are at work.
 
 CPU seconds are those of all threads: on a shared machine they tell most.
 """
@@ -42,6 +46,7 @@ TINY = SIZES | {
     'num_decoder_layers': 2,
 }
 ROWS, INPUTS, WRITTEN, BATCHES = 16, 512, 64, 8
+_END = 1
 
 # The peer's process. It has another Python, which need not have our package.
 _PEER = """
@@ -141,6 +146,38 @@ def _prepare(sizes: dict, folder: str, rows: int, inputs: int) -> None:
   np.save(f'{folder}/inputs.npy', tokens)
 
 
+class _Uneven:
+  """A model whose rows end after as many tokens as their first input says."""
+
+  def __init__(self, model):
+    self._model = model
+
+  def __getattr__(self, name: str):
+    return getattr(self._model, name)
+
+  def encode(self, params, tokens_BxS):
+    import jax.numpy as jnp
+
+    context = self._model.encode(params, tokens_BxS)
+    lengths_Bx1 = tokens_BxS[:, :1].astype(jnp.float32)
+    return context._replace(logits_BxV=lengths_Bx1)
+
+  def start(self, steps, cache):
+    logits_Bx1xV, cache = self._model.start(steps, cache)
+    return self._ended(steps, logits_Bx1xV, cache), cache
+
+  def decode_step(self, steps, cache, *more):
+    logits_BxKxV, cache = self._model.decode_step(steps, cache, *more)
+    return self._ended(steps, logits_BxKxV, cache), cache
+
+  def _ended(self, steps, logits_BxKxV, cache):
+    import jax.numpy as jnp
+
+    ends_Bx1 = cache.position >= steps.logits_BxV
+    end_Bx1 = jnp.where(ends_Bx1, 1e4, -1e4)
+    return logits_BxKxV.at[..., _END].set(end_Bx1)
+
+
 def _ours(sizes: dict, folder: str, written: int, repeats: int, kind: str):
   """Prints the wall and CPU seconds of each run."""
   from flan_jax import heap
@@ -162,12 +199,25 @@ def _ours(sizes: dict, folder: str, written: int, repeats: int, kind: str):
     params = jax.tree.map(jnp.asarray, model.stack(dict(arrays)))
   tokens = np.load(f'{folder}/inputs.npy')
   rows, inputs = tokens.shape
-  method = 'greedy' if kind == 'alone' else kind
+  uneven = kind.startswith('uneven')
+  if uneven:
+    model = _Uneven(model)
+    rng = np.random.default_rng(1)
+    tokens = np.tile(tokens, (BATCHES, 1))
+    tokens[:, 0] = rng.integers(1, written + 1, len(tokens))
+  else:
+    tokens = np.tile(tokens, (BATCHES, 1))
+  asked_of = tokens.tolist()
+  method = kind if kind in ('sample', 'beam') else 'greedy'
   draw = {'top_k': 40, 'top_p': 0.9} if kind == 'sample' else {}
   generator = generating.Generator(
       model,
-      # No token ends an answer.
-      types.SimpleNamespace(size=sizes['vocab_size'], eos_id=-1, pad_id=0),
+      types.SimpleNamespace(
+          size=sizes['vocab_size'],
+          # No token ends an answer, unless answers are to be uneven.
+          eos_id=_END if uneven else -1,
+          pad_id=0,
+      ),
       runner=running.Runner(
           partitioning.make_mesh(partitioning.MeshConfig()), batch_size=rows
       ),
@@ -175,16 +225,16 @@ def _ours(sizes: dict, folder: str, written: int, repeats: int, kind: str):
   )
   asked = settings.Decoding(method=method, **draw)
   encode = jax.jit(model.encode)
-  on_device = jnp.asarray(tokens)
+  on_device = jnp.asarray(tokens[:rows])
+  # Rows are replaced where there are more batches than two.
+  together = {'alone': 1, 'uneven batches': 2}.get(kind, BATCHES) * rows
 
   def write() -> list[generating.Generated]:
     found = []
-    together = 1 if kind == 'alone' else BATCHES
-    for _ in range(BATCHES // together):
-      keys = [str(i) for i in range(rows * together)]
-      found += generator.generate(
-          params, tokens.tolist() * together, asked, keys
-      )
+    for first in range(0, len(tokens), together):
+      some = asked_of[first : first + together]
+      keys = [str(first + i) for i in range(len(some))]
+      found += generator.generate(params, some, asked, keys)
     return found
 
   def read() -> None:
@@ -198,22 +248,28 @@ def _ours(sizes: dict, folder: str, written: int, repeats: int, kind: str):
     return [wall / BATCHES, cpu / BATCHES]
 
   read()
-  first = write()[:rows]
-  np.save(f'{folder}/{kind}.npy', np.asarray([each.tokens for each in first]))
+  said = write()
+  if uneven:
+    assert [len(each.tokens) for each in said] == tokens[:, 0].tolist()
+  else:
+    first = [each.tokens for each in said[:rows]]
+    np.save(f'{folder}/{kind}.npy', np.asarray(first))
+  count = sum(len(each.tokens) for each in said) / BATCHES
   for _ in range(repeats):
-    times = {'encoder': timed(read), 'whole': timed(write)}
+    times = {'encoder': timed(read), 'whole': timed(write), 'tokens': count}
     print(json.dumps(times), flush=True)
 
 
-def _lines(command: list[str]) -> list[dict[str, list[float]]]:
+def _lines(command: list[str]) -> list[dict]:
   done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
   return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def _row(name: str, times: list[dict[str, list[float]]], tokens: int) -> str:
+def _row(name: str, times: list[dict], tokens: float) -> str:
   wall, cpu = zip(*(each['whole'] for each in times), strict=True)
   encoder = statistics.median(each['encoder'][0] for each in times)
   middle = statistics.median(wall)
+  tokens = times[0].get('tokens', tokens)
   return (
       f'| {name} | {tokens / middle:,.0f} | {middle:.2f} | {min(wall):.2f} |'
       f' {encoder:.2f} | {statistics.median(cpu):.2f} |'
@@ -229,7 +285,7 @@ def _table(args: argparse.Namespace, folder: str) -> None:
   worker = [sys.executable, __file__, '--worker']
   prepare = json.dumps([sizes, folder, rows, inputs])
   subprocess.run([*worker, 'prepare', prepare], check=True)
-  found: dict[str, list[dict[str, list[float]]]] = {}
+  found: dict[str, list[dict]] = {}
   for _ in range(args.rounds):
     if args.peer:
       asked = json.dumps([sizes, folder, written, args.repeats])
@@ -240,6 +296,8 @@ def _table(args: argparse.Namespace, folder: str) -> None:
         ('alone', 'greedy, a batch alone'),
         ('sample', 'drawn, top-k 40, top-p 0.9'),
         ('beam', '4 beams'),
+        ('uneven batches', 'greedy, uneven, whole batches'),
+        ('uneven', 'greedy, uneven, rows replaced'),
     ):
       asked = json.dumps([sizes, folder, written, args.repeats, kind])
       lines = _lines([*worker, 'ours', asked])

@@ -23,6 +23,8 @@ def test_decoding(root):
       'flan_jax, greedy, a batch alone',
       'flan_jax, drawn, top-k 40, top-p 0.9',
       'flan_jax, 4 beams',
+      'flan_jax, greedy, uneven, whole batches',
+      'flan_jax, greedy, uneven, rows replaced',
   ]
 
 

@@ -149,6 +149,22 @@ def start(
   return State(zero + 1, own, cache)
 
 
+def one_more(
+    model: interface.Model, steps: interface.Steps, method: Method, state: State
+) -> State:
+  """Returns the state with one more token written."""
+  read = state.cache.position
+  length = state.cache.places // method.beams
+  logits_BxKxV, cache = model.decode_step(
+      steps,
+      state.cache,
+      method.feed(state.own),
+      method.seen(state.own, read, length),
+  )
+  own = method.take(state.own, logits_BxKxV, state.step, cache.position)
+  return State(state.step + 1, own, cache)
+
+
 def advance(
     model: interface.Model,
     steps: interface.Steps,
@@ -164,19 +180,9 @@ def advance(
   def unfinished(state: State) -> jax.Array:
     return (state.step < until) & ~method.over(state.own)
 
-  def step(state: State) -> State:
-    read = state.cache.position
-    length = state.cache.places // method.beams
-    logits_BxKxV, cache = model.decode_step(
-        steps,
-        state.cache,
-        method.feed(state.own),
-        method.seen(state.own, read, length),
-    )
-    own = method.take(state.own, logits_BxKxV, state.step, cache.position)
-    return State(state.step + 1, own, cache)
-
-  return jax.lax.while_loop(unfinished, step, state)
+  return jax.lax.while_loop(
+      unfinished, lambda state: one_more(model, steps, method, state), state
+  )
 
 
 def decode(

@@ -1,7 +1,10 @@
 """From token ids to written token ids, in batches of few shapes."""
 
+import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
+import functools
+import itertools
 from typing import Any
 
 from flan_jax import errors
@@ -10,6 +13,7 @@ from flan_jax import vocabularies
 from flan_jax.inference import batching
 from flan_jax.inference import beam
 from flan_jax.inference import decoding as decoding_lib
+from flan_jax.inference import refilling
 from flan_jax.inference import running
 from flan_jax.inference import sampling
 from flan_jax.inference import settings
@@ -19,6 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 Progress = Callable[[int], Any]
+# Which example, and its K answers: int32 [K, T] and float32 [K].
+_Answer = tuple[int, Any, Any]
+# Puts examples on the mesh, padded to a length and a number of rows.
+_Put = Callable[[Sequence[int], int, int], dict[str, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,6 +60,11 @@ class _Program:
     return what.get(self.method, self.method)
 
 
+def _shape(batch: batching.Batch) -> tuple[int, int]:
+  """Returns the rows of a batch, and the length of its inputs."""
+  return batch.rows, batch.shape[0]
+
+
 class Generator:
   """Writes answers to inputs that are token ids."""
 
@@ -76,6 +89,14 @@ class Generator:
     self._runner = runner
     self._lengths = dict(lengths)
     self._compiled = jax.jit(self._decoded, static_argnums=2)
+    self._begin_slots = jax.jit(self._slots_begun, static_argnums=2)
+    self._refill = jax.jit(
+        self._refilled, static_argnums=2, donate_argnames='slots'
+    )
+    # By shape, whether an example that has ended makes room for the next: once
+    # decided it stays so, as either is a compilation.
+    self._refills: dict[tuple[int, int], bool] = {}
+    self._empty: dict[tuple[_Program, int, int], refilling.Slots] = {}
     self._begin = jax.jit(self._begun, static_argnums=2)
     self._advance = jax.jit(
         self._advanced, static_argnums=2, donate_argnames='state'
@@ -86,6 +107,17 @@ class Generator:
   ) -> list[batching.Batch]:
     """Returns the batches in which inputs are answered."""
     return self._plan(inputs, self._program(decoding))
+
+  def settle(
+      self, inputs: Sequence[Sequence[int]], decoding: settings.Decoding
+  ) -> None:
+    """Decides how batches run, by what is to come.
+
+    Args:
+      inputs: Ids of as many inputs as are to come.
+      decoding: How they will be answered.
+    """
+    self._decide(self.plan(inputs, decoding))
 
   def generate(
       self,
@@ -185,29 +217,134 @@ class Generator:
     """Returns answers by one program."""
     batches = self._plan(inputs, program)
 
+    def put(
+        some: Sequence[int], length: int, rows: int
+    ) -> dict[str, jax.Array]:
+      return self._put(
+          [inputs[i] for i in some],
+          [decodings[i] for i in some],
+          [keys[i] for i in some],
+          program,
+          length,
+          rows,
+      )
+
+    self._decide(batches)
+    whole = [each for each in batches if not self._refills[_shape(each)]]
+    refilled = [each for each in batches if self._refills[_shape(each)]]
+    found: dict[int, Generated] = {}
+    for i, ids_KxT, scores_K in itertools.chain(
+        self._in_batches(params, whole, program, put),
+        self._in_slots(params, refilled, program, put),
+    ):
+      found[i] = self._generated(ids_KxT, scores_K)
+      self._runner.tokens.read += len(inputs[i])
+      self._runner.tokens.written += len(found[i].tokens)
+      if progress:
+        progress(1)
+    return [found[i] for i in range(len(inputs))]
+
+  def _decide(self, batches: Sequence[batching.Batch]) -> None:
+    """Decides for shapes that are met first how their batches run."""
+    counts = collections.Counter(map(_shape, batches))
+    for shape, count in counts.items():
+      # With one batch a lane, nothing waits.
+      refills = self._runner.lanes > 1 and count > self._runner.lanes
+      self._refills.setdefault(shape, refills)
+
+  def _in_batches(
+      self,
+      params: Any,
+      batches: Sequence[batching.Batch],
+      program: _Program,
+      put: _Put,
+  ) -> Iterator[_Answer]:
+    """Yields answers batch by batch: each ends with its longest."""
+
     def launch(batch: batching.Batch) -> decoding_lib.Decoded:
       self._runner.note(program.name, batch.rows, batch.shape)
-      device = self._put(
-          [inputs[i] for i in batch.indices],
-          [decodings[i] for i in batch.indices],
-          [keys[i] for i in batch.indices],
-          program,
-          batch.shape[0],
-          batch.rows,
-      )
+      device = put(batch.indices, batch.shape[0], batch.rows)
       return self._compiled(params, device, program)
 
-    found: dict[int, Generated] = {}
     for batch, out in self._runner.run(batches, launch):
-      for i, ids_KxT, scores_K in zip(
-          batch.indices, out.tokens, out.scores, strict=False
-      ):
-        found[i] = self._generated(ids_KxT, scores_K)
-        self._runner.tokens.read += len(inputs[i])
-        self._runner.tokens.written += len(found[i].tokens)
-      if progress:
-        progress(len(batch.indices))
-    return [found[i] for i in range(len(inputs))]
+      yield from zip(batch.indices, out.tokens, out.scores, strict=False)
+
+  def _in_slots(
+      self,
+      params: Any,
+      batches: Sequence[batching.Batch],
+      program: _Program,
+      put: _Put,
+  ) -> Iterator[_Answer]:
+    """Yields answers as they end, each making room for an example that waits.
+
+    Batches say only which shape an example has.
+    """
+    waiting: dict[tuple[int, int], collections.deque[int]] = {}
+    for batch in batches:
+      own = waiting.setdefault(_shape(batch), collections.deque())
+      own.extend(batch.indices)
+    if not waiting:
+      return
+
+    def lane() -> Iterator[_Answer]:
+      for (rows, length), own in waiting.items():
+        refilled = functools.partial(
+            self._launch_refill, params, program, put, length
+        )
+        if own:
+          slots = self._empty_slots(params, program, put, rows, length)
+          for i, out in refilling.answers(own, slots, rows, refilled):
+            yield i, out.tokens[0], out.scores[0]
+
+    yield from self._runner.in_lanes(lane)
+
+  def _launch_refill(
+      self,
+      params: Any,
+      program: _Program,
+      put: _Put,
+      length: int,
+      slots: refilling.Slots,
+      some: Sequence[int],
+      places: Sequence[int],
+      free: int,
+  ) -> tuple[refilling.Slots, refilling.Found]:
+    """Runs `refilling.refill`; waits until it has ended."""
+    count = len(slots.state.step)
+    rows = refilling.refills(count)
+
+    def launch() -> tuple[refilling.Slots, refilling.Found]:
+      self._runner.note(program.name, count, (length,))
+      places_R = np.zeros(rows, np.int32)
+      places_R[: len(places)] = places
+      return self._refill(
+          params,
+          put(some, length, rows),
+          program,
+          places_R,
+          np.int32(free),
+          slots=slots,
+      )
+
+    slots, found = self._runner.launched(launch)
+    return slots, running.fetch(found)
+
+  def _empty_slots(
+      self, params: Any, program: _Program, put: _Put, rows: int, length: int
+  ) -> refilling.Slots:
+    """Returns slots without examples."""
+
+    def shapes() -> refilling.Slots:
+      few = put((), length, refilling.refills(rows))
+      return self._begin_slots.eval_shape(params, few, program)
+
+    key = program, rows, length
+    if key not in self._empty:
+      self._empty[key] = self._runner.launched(shapes)
+    return jax.tree.map(
+        lambda x: jnp.zeros((rows, *x.shape[1:]), x.dtype), self._empty[key]
+    )
 
   def _plan(
       self, inputs: Sequence[Sequence[int]], program: _Program
@@ -271,6 +408,25 @@ class Generator:
     context = self._model.encode(params, device['tokens'])
     method = self._method(device, program)
     return decoding_lib.decode(self._model, params, context, method)
+
+  def _refilled(
+      self, params, device, program, places_R, free, *, slots
+  ) -> tuple[refilling.Slots, refilling.Found]:
+    return refilling.refill(
+        self._model,
+        params,
+        slots,
+        device,
+        places_R,
+        free,
+        functools.partial(self._method, program=program),
+        # Compiled into the whole, but traced once for what is empty as well.
+        lambda params, few: self._begin_slots(params, few, program),
+    )
+
+  def _slots_begun(self, params, device, program) -> refilling.Slots:
+    method_of = functools.partial(self._method, program=program)
+    return refilling.begin(self._model, params, device, method_of)
 
   def _begun(
       self, params, device, program

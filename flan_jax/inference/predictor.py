@@ -309,6 +309,7 @@ class Predictor:
       self._ranker.plan(inputs[True], options)
       self._generator.plan(inputs[False], self._decoding)
     self._runner.planner.settle()
+    self._generator.settle(inputs[False], self._decoding)
     self._settled = True
 
   def generate(

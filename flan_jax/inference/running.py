@@ -4,10 +4,12 @@ import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 import dataclasses
+import functools
 import os
+import queue
 import threading
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import logging
 from flan_jax import partitioning
@@ -20,6 +22,8 @@ import numpy as np
 # one after another, most of them on one core, and computations that one thread
 # has started as well; those of two threads it runs side by side.
 _LANES = 2
+
+_T = TypeVar('_T')
 
 
 @dataclasses.dataclass
@@ -101,26 +105,28 @@ class Runner:
       launch: Starts a batch; returns arrays on the mesh, as a tree. It is
         called by one thread at a time, not always the same.
     """
-    if self._has_lanes():
+    if self.lanes > 1:
       yield from self._run_in_lanes(batches, launch)
       return
     waiting: tuple[batching.Batch, Any] | None = None
     for batch in batches:
-      launched = self._launched(batch, launch)
+      launched = self.launched(functools.partial(launch, batch))
       if waiting is not None:
-        yield waiting[0], _fetch(waiting[1])
+        yield waiting[0], fetch(waiting[1])
       waiting = batch, launched
     if waiting is not None:
-      yield waiting[0], _fetch(waiting[1])
+      yield waiting[0], fetch(waiting[1])
 
-  def _has_lanes(self) -> bool:
-    """Whether batches may overtake each other: no device waits for another."""
-    return (
+  @property
+  def lanes(self) -> int:
+    """How many batches are at work at once: no device waits for another."""
+    alone = (
         self.mesh.size == 1
         and jax.process_count() == 1
         and self.mesh.devices.flat[0].platform == 'cpu'
         and (os.cpu_count() or 1) > 1
     )
+    return _LANES if alone else 1
 
   def _run_in_lanes(
       self,
@@ -130,7 +136,7 @@ class Runner:
     """Does what `run` does, with a thread for each batch at work."""
 
     def work(batch: batching.Batch) -> Any:
-      return _fetch(self._launched(batch, launch))
+      return fetch(self.launched(functools.partial(launch, batch)))
 
     waiting: collections.deque[tuple[batching.Batch, futures.Future]]
     waiting = collections.deque()
@@ -148,22 +154,53 @@ class Runner:
     finally:
       lanes.shutdown(cancel_futures=True)
 
-  def _launched(
-      self,
-      batch: batching.Batch,
-      launch: Callable[[batching.Batch], Any],
-  ) -> Any:
+  def in_lanes(self, work: Callable[[], Iterable[_T]]) -> Iterator[_T]:
+    """Yields what several threads yield that do the same work side by side.
+
+    Args:
+      work: What each of them goes through; they share out among them what
+        there is to do.
+    """
+    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    stop = threading.Event()
+    ended = object()
+
+    def lane() -> None:
+      try:
+        for each in work():
+          found.put(each)
+          if stop.is_set():
+            break
+      except BaseException:
+        stop.set()  # The others need not go on.
+        raise
+      finally:
+        found.put(ended)
+
+    lanes = futures.ThreadPoolExecutor(_LANES, 'lane')
+    at_work = [lanes.submit(lane) for _ in range(_LANES)]
+    try:
+      for _ in at_work:
+        while (each := found.get()) is not ended:
+          yield each
+      for done in at_work:
+        done.result()
+    finally:
+      stop.set()
+      lanes.shutdown()
+
+  def launched(self, launch: Callable[[], _T]) -> _T:
     """Returns what `launch` does, and counts the time that compiling takes."""
     # Two threads that meet a shape at once would both compile it.
     with self._one_launch, partitioning.use(self.mesh):
       before, start = len(self.shapes), time.perf_counter()
-      launched = launch(batch)
+      launched = launch()
       if len(self.shapes) > before:
         self.compile_seconds += time.perf_counter() - start
     return launched
 
 
-def _fetch(arrays: Any) -> Any:
+def fetch(arrays: Any) -> Any:
   """Returns the arrays of all hosts as numpy arrays."""
   if jax.process_count() > 1:
     return multihost_utils.process_allgather(arrays, tiled=True)

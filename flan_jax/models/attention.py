@@ -152,7 +152,13 @@ def attention_logits(
   """
   batch, length, heads, width = query_BxTxHxD.shape
   kv_heads = memory.key.shape[1]
-  if kv_heads == heads:
+  if kv_heads == heads and length == 1 and isinstance(memory, Written):
+    # Keys are the first factor, or XLA's CPU backend may copy them each time.
+    logits_BxHxSxT = layers.einsum(
+        'bhsd,bthd->bhst', jnp.float32, memory.key, query_BxTxHxD
+    )
+    logits_BxHxTxS = jnp.swapaxes(logits_BxHxSxT, 2, 3)
+  elif kv_heads == heads:
     logits_BxHxTxS = layers.einsum(
         f'bthd,bh{memory.axes}->bhts', jnp.float32, query_BxTxHxD, memory.key
     )

@@ -123,6 +123,10 @@ class EncoderOnly(family.Family):
     """Raises a UserError: it writes nothing."""
     self._refuse('cannot write')
 
+  def step_params(self, *_: Any) -> NoReturn:
+    """Raises a UserError: it writes nothing."""
+    self._refuse('cannot write')
+
   def init_cache(self, *_: Any, **__: Any) -> NoReturn:
     """Raises a UserError: it writes nothing."""
     self._refuse('cannot write')

@@ -172,18 +172,26 @@ class Family(abc.ABC):
       self, params: interface.Params, context: interface.Context
   ) -> interface.Steps:
     """Returns what decoding steps read, each layer's apart from the others'."""
-    own = dict(params['decoder'])
-    stacked = _cast_kernels(own.pop('layers'), jnp.dtype(self.config.dtype))
     places = range(self._cached_layers)
+    own, layers_apart = self.step_params(params)
     return interface.Steps(
-        params=params | {'decoder': own},
-        layers=tuple(
-            jax.tree.map(operator.itemgetter(i), stacked) for i in places
-        ),
+        params=own,
+        layers=layers_apart,
         key=tuple(context.key[i] for i in places),
         value=tuple(context.value[i] for i in places),
         mask_BxS=context.mask_BxS,
         logits_BxV=context.logits_BxV,
+    )
+
+  def step_params(
+      self, params: interface.Params
+  ) -> tuple[interface.Params, tuple[interface.Params, ...]]:
+    """Returns `Steps.params` and `Steps.layers`."""
+    own = dict(params['decoder'])
+    stacked = _cast_kernels(own.pop('layers'), jnp.dtype(self.config.dtype))
+    return params | {'decoder': own}, tuple(
+        jax.tree.map(operator.itemgetter(i), stacked)
+        for i in range(self._cached_layers)
     )
 
   def init_cache(

@@ -148,6 +148,9 @@ class Model(Protocol):
   def steps(self, params: Params, context: Context) -> Steps:
     """Returns what decoding steps read; to be made once, not in each step."""
 
+  def step_params(self, params: Params) -> tuple[Params, tuple[Params, ...]]:
+    """Returns the part of `steps` that no context has to do with."""
+
   def init_cache(self, batch: int, max_length: int, beams: int = 1) -> Cache:
     """Returns an empty cache for `batch` rows of up to `max_length` steps."""
 
