@@ -46,6 +46,7 @@ TINY = SIZES | {
     'num_decoder_layers': 2,
 }
 ROWS, INPUTS, WRITTEN, BATCHES = 16, 512, 64, 8
+UNEVEN_BATCHES = 32
 _END = 1
 
 # The peer's process. It has another Python, which need not have our package.
@@ -200,13 +201,12 @@ def _ours(sizes: dict, folder: str, written: int, repeats: int, kind: str):
   tokens = np.load(f'{folder}/inputs.npy')
   rows, inputs = tokens.shape
   uneven = kind.startswith('uneven')
+  batches = UNEVEN_BATCHES if uneven else BATCHES
+  tokens = np.tile(tokens, (batches, 1))
   if uneven:
     model = _Uneven(model)
     rng = np.random.default_rng(1)
-    tokens = np.tile(tokens, (BATCHES, 1))
     tokens[:, 0] = rng.integers(1, written + 1, len(tokens))
-  else:
-    tokens = np.tile(tokens, (BATCHES, 1))
   asked_of = tokens.tolist()
   method = kind if kind in ('sample', 'beam') else 'greedy'
   draw = {'top_k': 40, 'top_p': 0.9} if kind == 'sample' else {}
@@ -227,7 +227,7 @@ def _ours(sizes: dict, folder: str, written: int, repeats: int, kind: str):
   encode = jax.jit(model.encode)
   on_device = jnp.asarray(tokens[:rows])
   # Rows are replaced where there are more batches than two.
-  together = {'alone': 1, 'uneven batches': 2}.get(kind, BATCHES) * rows
+  together = {'alone': 1, 'uneven batches': 2}.get(kind, batches) * rows
 
   def write() -> list[generating.Generated]:
     found = []
@@ -238,14 +238,14 @@ def _ours(sizes: dict, folder: str, written: int, repeats: int, kind: str):
     return found
 
   def read() -> None:
-    for _ in range(BATCHES):
+    for _ in range(batches):
       jax.block_until_ready(encode(params, on_device))
 
   def timed(work) -> list[float]:
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return [wall / BATCHES, cpu / BATCHES]
+    return [wall / batches, cpu / batches]
 
   read()
   said = write()
@@ -254,7 +254,7 @@ def _ours(sizes: dict, folder: str, written: int, repeats: int, kind: str):
   else:
     first = [each.tokens for each in said[:rows]]
     np.save(f'{folder}/{kind}.npy', np.asarray(first))
-  count = sum(len(each.tokens) for each in said) / BATCHES
+  count = sum(len(each.tokens) for each in said) / batches
   for _ in range(repeats):
     times = {'encoder': timed(read), 'whole': timed(write), 'tokens': count}
     print(json.dumps(times), flush=True)

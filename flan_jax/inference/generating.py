@@ -93,9 +93,9 @@ class Generator:
     self._refill = jax.jit(
         self._refilled, static_argnums=2, donate_argnames='slots'
     )
-    # By shape, whether an example that has ended makes room for the next: once
-    # decided it stays so, as either is a compilation.
-    self._refills: dict[tuple[int, int], bool] = {}
+    # By program and shape, whether an example that has ended makes room for the
+    # next: once decided it stays so, as either is a compilation.
+    self._refills: dict[tuple[str, tuple[int, int]], bool] = {}
     self._empty: dict[tuple[_Program, int, int], refilling.Slots] = {}
     self._begin = jax.jit(self._begun, static_argnums=2)
     self._advance = jax.jit(
@@ -117,7 +117,7 @@ class Generator:
       inputs: Ids of as many inputs as are to come.
       decoding: How they will be answered.
     """
-    self._decide(self.plan(inputs, decoding))
+    self._decide(self.plan(inputs, decoding), self._program(decoding))
 
   def generate(
       self,
@@ -229,9 +229,10 @@ class Generator:
           rows,
       )
 
-    self._decide(batches)
-    whole = [each for each in batches if not self._refills[_shape(each)]]
-    refilled = [each for each in batches if self._refills[_shape(each)]]
+    self._decide(batches, program)
+    key = program.name
+    whole = [b for b in batches if not self._refills[key, _shape(b)]]
+    refilled = [b for b in batches if self._refills[key, _shape(b)]]
     found: dict[int, Generated] = {}
     for i, ids_KxT, scores_K in itertools.chain(
         self._in_batches(params, whole, program, put),
@@ -244,13 +245,19 @@ class Generator:
         progress(1)
     return [found[i] for i in range(len(inputs))]
 
-  def _decide(self, batches: Sequence[batching.Batch]) -> None:
+  def _decide(
+      self, batches: Sequence[batching.Batch], program: _Program
+  ) -> None:
     """Decides for shapes that are met first how their batches run."""
     counts = collections.Counter(map(_shape, batches))
     for shape, count in counts.items():
       # With one batch a lane, nothing waits.
-      refills = self._runner.lanes > 1 and count > self._runner.lanes
-      self._refills.setdefault(shape, refills)
+      refills = (
+          program.beams == 1
+          and self._runner.lanes > 1
+          and count > self._runner.lanes
+      )
+      self._refills.setdefault((program.name, shape), refills)
 
   def _in_batches(
       self,

@@ -7,7 +7,8 @@ the next that waits, some at a time. One compiled program does both, so there
 are no more compilations than for whole batches.
 
 An array of N slots has their axis first, and then the axes of a batch of one
-row; so the model's and the method's own functions are mapped over them.
+row; so the model's and the method's own functions are mapped over them. That is
+for methods of one token a step: with beams, whole batches are faster.
 """
 
 import collections
@@ -127,7 +128,7 @@ def _advanced(
   """Writes until so many slots are free."""
   own_params, layers = model.step_params(params)
   some = method_of(jax.tree.map(lambda x: x[0], slots.asked))
-  most, beams = some.target.max_length, some.beams
+  most = some.target.max_length
 
   def ended(asked: Mapping[str, jax.Array], state: decoding.State) -> jax.Array:
     over = method_of(asked).over(state.own)
@@ -163,7 +164,7 @@ def _advanced(
       longest = jnp.max(jnp.where(ended_N, 0, state.step))
       return (jnp.sum(ended_N) < free) & (longest < length)
 
-    short = state._replace(cache=_cut(state.cache, length * beams))
+    short = state._replace(cache=_cut(state.cache, length))
     short = jax.lax.while_loop(
         unfinished,
         lambda state: jax.vmap(step)(slots.reads, slots.asked, state),
