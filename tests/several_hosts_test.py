@@ -22,8 +22,8 @@ import pytest
 
 _LINES = """\
 BATCH_SIZE = 4
-TRAIN_STEPS = 40
-EVAL_PERIOD = 20
+TRAIN_STEPS = 20
+EVAL_PERIOD = 10
 EVAL_STEPS = 2
 CHECKPOINT_PERIOD = 5
 DROPOUT_RATE = 0.1
@@ -114,12 +114,12 @@ def project(make_project) -> _Hosts:
 
 
 def _assert_same_run(found: list[dict], wanted: list[dict]):
-  assert [r['step'] for r in found] == list(range(1, 41))
+  assert [r['step'] for r in found] == list(range(1, 21))
   for own, other in zip(found, wanted, strict=True):
     assert own['step'] == other['step']
     assert own['tokens'] == other['tokens']
     np.testing.assert_allclose(own['loss'], other['loss'], rtol=1e-5)
-    assert ('eval/loss' in own) == (own['step'] % 20 == 0)
+    assert ('eval/loss' in own) == (own['step'] % 10 == 0)
     if 'eval/loss' in own:
       np.testing.assert_allclose(
           own['eval/loss'], other['eval/loss'], rtol=1e-5
@@ -163,7 +163,7 @@ def test_a_run_goes_on_over_other_hosts_after_one_was_killed(project):
   _wait_for_steps(project, 'several', four, 7)
   _assert_clear_end(_kill(four, 2, signal.SIGKILL))
   reached = runs.steps(project.folder / 'several')[-1]
-  assert 0 <= reached < 40
+  assert 0 <= reached < 20
 
   first, second = _finish(project.train('several', 2))
 
