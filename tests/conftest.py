@@ -35,14 +35,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # about the same time.
 _LONG = (
     'meshes_test.py',
-    'train_test.py',
     'several_hosts_test.py',
-    'kill_test.py',
-    'infer_kill_test.py',
-    'predict_test.py',
     'docs_test.py',
-    'saving_test.py',
+    'kill_test.py',
+    'train_test.py',
     'storage_test.py',
+    'adapters_train_test.py',
+    'refilling_test.py',
+    'generating_test.py',
+    'saving_test.py',
+    'predict_test.py',
+    'evaluate_test.py',
+    'infer_kill_test.py',
     'two_hosts_saving_test.py',
     'dropout_test.py',
     'golden_test.py',
@@ -103,28 +107,33 @@ def precise() -> Iterator[None]:
     yield
 
 
-@pytest.fixture(scope='module')
-def optimised() -> Iterator[None]:
-  """Compiles as users' runs do."""
-  import jax
-  from jax._src import compiler
+def _emit_fusions(patch: pytest.MonkeyPatch) -> None:
+  """Takes back `_PLAIN`, which XLA reads once a process."""
+  from jax._src import compiler  # JAX itself has no setting for this flag.
 
   options_of = compiler.get_compile_options
 
   def as_users(*args: Any, **kwargs: Any) -> Any:
     options = options_of(*args, **kwargs)
-    if _PLAIN in os.environ['XLA_FLAGS']:
-      # JAX has no setting for this flag, and XLA reads its own but once.
-      options.env_option_overrides = [
-          *options.env_option_overrides,
-          ('xla_cpu_use_fusion_emitters', True),
-      ]
+    options.env_option_overrides = [
+        *options.env_option_overrides,
+        ('xla_cpu_use_fusion_emitters', True),
+    ]
     return options
+
+  patch.setattr(compiler, 'get_compile_options', as_users)
+
+
+@pytest.fixture(scope='module')
+def optimised() -> Iterator[None]:
+  """Compiles as users' runs do."""
+  import jax
 
   name = 'jax_disable_most_optimizations'
   jax.config.update(name, False)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(compiler, 'get_compile_options', as_users)
+    if _PLAIN in os.environ['XLA_FLAGS']:
+      _emit_fusions(patch)
     yield
   jax.config.update(name, os.environ[name.upper()] == '1')
 
