@@ -1,7 +1,7 @@
 """From token ids to written token ids, in batches of few shapes."""
 
 import collections
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
 import itertools
@@ -11,11 +11,10 @@ from flan_jax import errors
 from flan_jax import partitioning
 from flan_jax import vocabularies
 from flan_jax.inference import batching
-from flan_jax.inference import beam
 from flan_jax.inference import decoding as decoding_lib
+from flan_jax.inference import programs
 from flan_jax.inference import refilling
 from flan_jax.inference import running
-from flan_jax.inference import sampling
 from flan_jax.inference import settings
 from flan_jax.models import interface
 import jax
@@ -45,21 +44,6 @@ class Generated:
   others: tuple['Generated', ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Program:
-  """What a compiled function is made for; other settings are arguments."""
-
-  method: settings.Method
-  beams: int
-  max_length: int
-
-  @property
-  def name(self) -> str:
-    """What it is called where compilations are counted."""
-    what = {'greedy': 'generate', 'beam': f'beam-{self.beams}'}
-    return what.get(self.method, self.method)
-
-
 def _shape(batch: batching.Batch) -> tuple[int, int]:
   """Returns the rows of a batch, and the length of its inputs."""
   return batch.rows, batch.shape[0]
@@ -84,23 +68,14 @@ class Generator:
       runner: The devices.
       lengths: The most tokens of 'inputs' and of 'targets'.
     """
-    self._model = model
     self._vocabulary = vocabulary
     self._runner = runner
     self._lengths = dict(lengths)
-    self._compiled = jax.jit(self._decoded, static_argnums=2)
-    self._begin_slots = jax.jit(self._slots_begun, static_argnums=2)
-    self._refill = jax.jit(
-        self._refilled, static_argnums=2, donate_argnames='slots'
-    )
+    self._programs = programs.Programs(model, vocabulary)
     # By program and shape, whether an example that has ended makes room for the
     # next: once decided it stays so, as either is a compilation.
     self._refills: dict[tuple[str, tuple[int, int]], bool] = {}
-    self._empty: dict[tuple[_Program, int, int], refilling.Slots] = {}
-    self._begin = jax.jit(self._begun, static_argnums=2)
-    self._advance = jax.jit(
-        self._advanced, static_argnums=2, donate_argnames='state'
-    )
+    self._empty: dict[tuple[programs.Program, int, int], refilling.Slots] = {}
 
   def plan(
       self, inputs: Sequence[Sequence[int]], decoding: settings.Decoding
@@ -142,7 +117,7 @@ class Generator:
         if isinstance(decoding, settings.Decoding)
         else list(decoding)
     )
-    members: dict[_Program, list[int]] = {}
+    members: dict[programs.Program, list[int]] = {}
     for i, own in enumerate(decodings):
       members.setdefault(self._program(own), []).append(i)
     found: dict[int, Generated] = {}
@@ -190,7 +165,7 @@ class Generator:
     length = next(rung for rung in rungs if rung >= len(ids))
     with partitioning.use(self._runner.mesh):
       device = self._put([ids], [decoding], [key], program, length, rows)
-      steps, state = self._begin(params, device, program)
+      steps, state = self._programs.begin(params, device, program)
     for length in decoding_lib.cache_lengths(program.max_length):
       state = state._replace(cache=state.cache.grown(length))
       while True:
@@ -200,7 +175,7 @@ class Generator:
           break
         yield token
         with partitioning.use(self._runner.mesh):
-          state = self._advance(steps, device, program, state=state)
+          state = self._programs.advance(steps, device, program, state=state)
       if token == self._vocabulary.eos_id:
         break
     yield token
@@ -211,7 +186,7 @@ class Generator:
       inputs: Sequence[Sequence[int]],
       decodings: Sequence[settings.Decoding],
       keys: Sequence[str],
-      program: _Program,
+      program: programs.Program,
       progress: Progress | None,
   ) -> list[Generated]:
     """Returns answers by one program."""
@@ -246,7 +221,7 @@ class Generator:
     return [found[i] for i in range(len(inputs))]
 
   def _decide(
-      self, batches: Sequence[batching.Batch], program: _Program
+      self, batches: Sequence[batching.Batch], program: programs.Program
   ) -> None:
     """Decides for shapes that are met first how their batches run."""
     counts = collections.Counter(map(_shape, batches))
@@ -263,7 +238,7 @@ class Generator:
       self,
       params: Any,
       batches: Sequence[batching.Batch],
-      program: _Program,
+      program: programs.Program,
       put: _Put,
   ) -> Iterator[_Answer]:
     """Yields answers batch by batch: each ends with its longest."""
@@ -271,7 +246,7 @@ class Generator:
     def launch(batch: batching.Batch) -> decoding_lib.Decoded:
       self._runner.note(program.name, batch.rows, batch.shape)
       device = put(batch.indices, batch.shape[0], batch.rows)
-      return self._compiled(params, device, program)
+      return self._programs.whole(params, device, program)
 
     for batch, out in self._runner.run(batches, launch):
       yield from zip(batch.indices, out.tokens, out.scores, strict=False)
@@ -280,7 +255,7 @@ class Generator:
       self,
       params: Any,
       batches: Sequence[batching.Batch],
-      program: _Program,
+      program: programs.Program,
       put: _Put,
   ) -> Iterator[_Answer]:
     """Yields answers as they end, each making room for an example that waits.
@@ -309,7 +284,7 @@ class Generator:
   def _launch_refill(
       self,
       params: Any,
-      program: _Program,
+      program: programs.Program,
       put: _Put,
       length: int,
       slots: refilling.Slots,
@@ -325,7 +300,7 @@ class Generator:
       self._runner.note(program.name, count, (length,))
       places_R = np.zeros(rows, np.int32)
       places_R[: len(places)] = places
-      return self._refill(
+      return self._programs.refill(
           params,
           put(some, length, rows),
           program,
@@ -338,13 +313,18 @@ class Generator:
     return slots, running.fetch(found)
 
   def _empty_slots(
-      self, params: Any, program: _Program, put: _Put, rows: int, length: int
+      self,
+      params: Any,
+      program: programs.Program,
+      put: _Put,
+      rows: int,
+      length: int,
   ) -> refilling.Slots:
     """Returns slots without examples."""
 
     def shapes() -> refilling.Slots:
       few = put((), length, refilling.refills(rows))
-      return self._begin_slots.eval_shape(params, few, program)
+      return self._programs.slot_shapes(params, few, program)
 
     key = program, rows, length
     if key not in self._empty:
@@ -354,7 +334,7 @@ class Generator:
     )
 
   def _plan(
-      self, inputs: Sequence[Sequence[int]], program: _Program
+      self, inputs: Sequence[Sequence[int]], program: programs.Program
   ) -> list[batching.Batch]:
     return self._runner.planner.plan(
         'generate',
@@ -363,91 +343,21 @@ class Generator:
         program.max_length,
     )
 
-  def _program(self, decoding: settings.Decoding) -> _Program:
-    return _Program(
-        decoding.method,
-        decoding.num_beams if decoding.method == 'beam' else 1,
-        decoding.max_length or self._lengths['targets'],
-    )
+  def _program(self, decoding: settings.Decoding) -> programs.Program:
+    return programs.program_of(decoding, self._lengths['targets'])
 
   def _put(
       self,
       inputs: Sequence[Sequence[int]],
       decodings: Sequence[settings.Decoding],
       keys: Sequence[str],
-      program: _Program,
+      program: programs.Program,
       length: int,
       rows: int,
   ) -> dict[str, jax.Array]:
     """Puts a batch on the mesh, filled up to `rows`."""
-    more = rows - len(inputs)
-    batch = {
-        'tokens': batching.pad(inputs, rows, length, self._vocabulary.pad_id),
-        'active': np.arange(rows) < len(inputs),
-    }
-    decodings = [*decodings, *[settings.Decoding()] * more]
-    if program.method == 'sample':
-      draws = sampling.draws_of(decodings, [*keys, *[''] * more])
-      batch |= draws._asdict()
-    if program.method == 'beam':
-      batch['alpha'] = np.asarray([d.alpha for d in decodings], np.float32)
-    return self._runner.put(batch)
-
-  def _method(
-      self, device: Mapping[str, jax.Array], program: _Program
-  ) -> decoding_lib.Method:
-    """Returns how to choose tokens, inside a compiled function."""
-    target = decoding_lib.Target(
-        max_length=program.max_length,
-        choices=self._vocabulary.size,
-        eos_id=self._vocabulary.eos_id,
-        pad_id=self._vocabulary.pad_id,
-    )
-    active_B = device['active']
-    if program.method == 'beam':
-      return beam.BeamSearch(target, active_B, program.beams, device['alpha'])
-    if program.method == 'greedy':
-      return decoding_lib.Single(target, active_B)
-    draws = sampling.Draws(*(device[name] for name in sampling.Draws._fields))
-    return decoding_lib.Single(target, active_B, draws)
-
-  def _decoded(self, params, device, program) -> decoding_lib.Decoded:
-    context = self._model.encode(params, device['tokens'])
-    method = self._method(device, program)
-    return decoding_lib.decode(self._model, params, context, method)
-
-  def _refilled(
-      self, params, device, program, places_R, free, *, slots
-  ) -> tuple[refilling.Slots, refilling.Found]:
-    return refilling.refill(
-        self._model,
-        params,
-        slots,
-        device,
-        places_R,
-        free,
-        functools.partial(self._method, program=program),
-        # Compiled into the whole, but traced once for what is empty as well.
-        lambda params, few: self._begin_slots(params, few, program),
-    )
-
-  def _slots_begun(self, params, device, program) -> refilling.Slots:
-    method_of = functools.partial(self._method, program=program)
-    return refilling.begin(self._model, params, device, method_of)
-
-  def _begun(
-      self, params, device, program
-  ) -> tuple[interface.Steps, decoding_lib.State]:
-    context = self._model.encode(params, device['tokens'])
-    steps = self._model.steps(params, context)
-    length = decoding_lib.cache_lengths(program.max_length)[0]
-    method = self._method(device, program)
-    return steps, decoding_lib.start(self._model, steps, method, length)
-
-  def _advanced(self, steps, device, program, *, state) -> decoding_lib.State:
-    method = self._method(device, program)
-    return decoding_lib.advance(
-        self._model, steps, method, state, state.step + 1
+    return self._runner.put(
+        self._programs.arrays(inputs, decodings, keys, program, length, rows)
     )
 
   def _first_row(self, x_B: jax.Array) -> np.ndarray:

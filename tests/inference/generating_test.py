@@ -123,7 +123,7 @@ def test_each_request_has_its_own_settings_without_compiling(params, generator):
   keys = ['a', 'b', 'c', 'd']
   alone, cold, greedy, one = generator.generate(params, inputs, mixed, keys)
   compiled = set(generator._runner.shapes)
-  before = generator._compiled._cache_size()
+  before = generator._programs.whole._cache_size()
   assert cold.tokens == greedy.tokens == one.tokens
   (expected,) = generator.generate(params, inputs[:1], _SAMPLE, ['a'])
   assert alone.tokens == expected.tokens
@@ -132,7 +132,7 @@ def test_each_request_has_its_own_settings_without_compiling(params, generator):
   )
   generator.generate(params, inputs, other, keys)
   assert generator._runner.shapes == compiled
-  assert generator._compiled._cache_size() == before
+  assert generator._programs.whole._cache_size() == before
 
 
 def test_a_shorter_answer_where_one_is_asked_for(params, generator):

@@ -442,7 +442,7 @@ def test_compilations_are_bounded_and_counted(model, params):
     own.generate([_example(0, inputs='x' * length)])
     own.rank([_example(0, ('a', 'b' * length), inputs='x' * length)])
   assert len(own.shapes) == 2
-  compiled = own._generator._compiled._cache_size()
+  compiled = own._generator._programs.whole._cache_size()
   compiled += own._ranker._compiled._cache_size()
   assert compiled == len(own.shapes)
   assert own.compilations().startswith('2 compilations, ')
