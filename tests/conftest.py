@@ -5,6 +5,7 @@ from importlib import metadata
 import json
 import os
 import pathlib
+import sys
 from typing import Any
 
 # Before the first import of jax: eight CPU devices stand for a node.
@@ -61,6 +62,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     return _LONG.index(name) if name in _LONG else len(_LONG)
 
   items.sort(key=place)
+
+
+def _seed_torch() -> None:
+  if 'torch' in sys.modules:
+    sys.modules['torch'].manual_seed(0)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _seeded_module() -> None:
+  """Models that `transformers` makes for a module are the same in each run."""
+  _seed_torch()
+
+
+@pytest.fixture(autouse=True)
+def _seeded_test() -> None:
+  """Models that `transformers` makes in a test are the same in each run."""
+  _seed_torch()
 
 
 @pytest.fixture(scope='session')

@@ -181,6 +181,7 @@ def test_a_trained_head_scores_each_option_once(folder, tmp_path):
   config = transformers.BertConfig.from_pretrained(folder)
   model = transformers.BertForMultipleChoice(config).eval()
   _randomise(model)
+  model.classifier.weight.data *= 10  # So that the options' scores differ.
   model.save_pretrained(tmp_path)
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   tokenizer.save_pretrained(tmp_path)

@@ -84,7 +84,8 @@ def test_groups_are_frozen_or_have_their_own_rate(kind):
   for name in (TABLE, LAYERS[2]):
     np.testing.assert_array_equal(grouped[name], start[name])
   for name in (LAYERS[0], LAYERS[3]):
-    np.testing.assert_array_equal(grouped[name], plain[name])
+    # Not equal bits: XLA compiles another program, which rounds elsewhere.
+    np.testing.assert_allclose(grouped[name], plain[name], rtol=1e-6)
   np.testing.assert_allclose(
       grouped[SCALE] - start[SCALE],
       (plain[SCALE] - start[SCALE]) / 10,
