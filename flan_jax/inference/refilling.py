@@ -249,9 +249,7 @@ def _apart(rows: Any) -> Any:
 
 def _cut(cache: interface.Cache, places: int) -> interface.Cache:
   """Returns the first places of slots' caches."""
-  key, value = jax.tree.map(
-      lambda x: x[..., :places, :], (cache.key, cache.value)
-  )
+  key, value = jax.tree.map(lambda x: x[..., :places], (cache.key, cache.value))
   return cache._replace(key=key, value=value)
 
 

@@ -37,38 +37,9 @@ class KeyValue(NamedTuple):
   value: jax.Array
 
   @property
-  def axes(self) -> str:
-    """The last two axes, as an einsum names them."""
-    return 'ds'
-
-  @property
   def places(self) -> int:
     """S."""
     return self.key.shape[-1]
-
-
-class Written(NamedTuple):
-  """Keys and values [B, K, S, D] of tokens that came one by one: a cache.
-
-  The width stands last, so that a step writes neighbouring numbers; with
-  positions last a CPU took four times as long to write them.
-  """
-
-  key: jax.Array
-  value: jax.Array
-
-  @property
-  def axes(self) -> str:
-    """The last two axes, as an einsum names them."""
-    return 'sd'
-
-  @property
-  def places(self) -> int:
-    """S."""
-    return self.key.shape[-2]
-
-
-Memory = KeyValue | Written
 
 
 def positions_last(x_BxSxHxD: jax.Array) -> jax.Array:
@@ -85,12 +56,12 @@ class Part(NamedTuple):
     bias_BxHxTxS: float32, added to the logits, if there is one; may broadcast.
   """
 
-  memory: Memory
+  memory: KeyValue
   mask_Bx1xTxS: jax.Array
   bias_BxHxTxS: jax.Array | None
 
 
-def written(past: Written, new: KeyValue, position: jax.Array) -> Written:
+def written(past: KeyValue, new: KeyValue, position: jax.Array) -> KeyValue:
   """Returns a cache with the tokens of one more step.
 
   Args:
@@ -99,18 +70,18 @@ def written(past: Written, new: KeyValue, position: jax.Array) -> Written:
     position: int32 scalar, the number of steps before this one.
   """
   place = position * new.places
-
-  def put(old_BxKxSxD: jax.Array, row_BxKxDxS: jax.Array) -> jax.Array:
-    return jax.lax.dynamic_update_slice_in_dim(
-        old_BxKxSxD, jnp.swapaxes(row_BxKxDxS, -2, -1), place, axis=-2
-    )
-
-  return Written(put(past.key, new.key), put(past.value, new.value))
+  return jax.tree.map(
+      lambda old, row: jax.lax.dynamic_update_slice_in_dim(
+          old, row, place, axis=-1
+      ),
+      past,
+      new,
+  )
 
 
 def seen(
     position: jax.Array,
-    cache: Written,
+    cache: KeyValue,
     seen_BxKxS: jax.Array | None,
     queries: int,
 ) -> jax.Array:
@@ -138,7 +109,7 @@ def seen(
 
 def attention_logits(
     query_BxTxHxD: jax.Array,
-    memory: Memory,
+    memory: KeyValue,
     mask_Bx1xTxS: jax.Array,
     cap: float = 0.0,
 ) -> jax.Array:
@@ -152,20 +123,14 @@ def attention_logits(
   """
   batch, length, heads, width = query_BxTxHxD.shape
   kv_heads = memory.key.shape[1]
-  if kv_heads == heads and length == 1 and isinstance(memory, Written):
-    # Keys are the first factor, or XLA's CPU backend may copy them each time.
-    logits_BxHxSxT = layers.einsum(
-        'bhsd,bthd->bhst', jnp.float32, memory.key, query_BxTxHxD
-    )
-    logits_BxHxTxS = jnp.swapaxes(logits_BxHxSxT, 2, 3)
-  elif kv_heads == heads:
+  if kv_heads == heads:
     logits_BxHxTxS = layers.einsum(
-        f'bthd,bh{memory.axes}->bhts', jnp.float32, query_BxTxHxD, memory.key
+        'bthd,bhds->bhts', jnp.float32, query_BxTxHxD, memory.key
     )
   else:
     # Keys are read once, and not copied for each head of their group.
     logits_BxHxTxS = layers.einsum(
-        f'btkgd,bk{memory.axes}->bkgts',
+        'btkgd,bkds->bkgts',
         jnp.float32,
         query_BxTxHxD.reshape(batch, length, kv_heads, -1, width),
         memory.key,
@@ -178,7 +143,7 @@ def attention_logits(
 
 def attention_weights(
     query_BxTxHxD: jax.Array,
-    memory: Memory,
+    memory: KeyValue,
     mask_Bx1xTxS: jax.Array,
     bias_HxTxS: jax.Array | None,
     cap: float = 0.0,
@@ -217,16 +182,13 @@ def _grouped(weights_BxHxTxS: jax.Array, kv_heads: int) -> jax.Array:
 
 
 def _products(
-    weights_BxHxTxS: jax.Array, memory: Memory
+    weights_BxHxTxS: jax.Array, memory: KeyValue
 ) -> tuple[str, jax.Array]:
   """Returns how to multiply weights with values, and the weights for it."""
   kv_heads = memory.value.shape[1]
   if kv_heads == weights_BxHxTxS.shape[1]:
-    return f'bhts,bh{memory.axes}->bthd', weights_BxHxTxS
-  return (
-      f'bkgts,bk{memory.axes}->btkgd',
-      _grouped(weights_BxHxTxS, kv_heads),
-  )
+    return 'bhts,bhds->bthd', weights_BxHxTxS
+  return 'bkgts,bkds->btkgd', _grouped(weights_BxHxTxS, kv_heads)
 
 
 def _ungrouped(found_BxTxKxGxD: jax.Array) -> jax.Array:
@@ -334,7 +296,7 @@ class MultiHeadAttention(nn.Module):
   def __call__(
       self,
       x_BxTxE: jax.Array,
-      memory: Memory,
+      memory: KeyValue,
       mask_Bx1xTxS: jax.Array,
       bias_HxTxS: jax.Array | None = None,
       turn: rotary.Turn | None = None,
@@ -353,7 +315,7 @@ class MultiHeadAttention(nn.Module):
     """
 
     def find(
-        query_BxTxHxD: jax.Array, memory: Memory, mask_Bx1xTxS: jax.Array
+        query_BxTxHxD: jax.Array, memory: KeyValue, mask_Bx1xTxS: jax.Array
     ) -> jax.Array:
       weights_BxHxTxS, total_BxHxT = attention_weights(
           query_BxTxHxD, memory, mask_Bx1xTxS, bias_HxTxS, self.cap

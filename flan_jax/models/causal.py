@@ -105,10 +105,10 @@ class Layer(_Block):
   def __call__(
       self,
       x_BxTxE: jax.Array,
-      past: attention.Written | None,
+      past: attention.KeyValue | None,
       own: Own,
       view: views.View,
-  ) -> tuple[jax.Array, attention.Memory | None]:
+  ) -> tuple[jax.Array, attention.KeyValue | None]:
     """Returns the residual stream and, if `keep`, the tokens' keys and values.
 
     With a cache, they are the whole cache's.

@@ -165,13 +165,7 @@ class DecoderOnly(family.Family):
       )
       here_B = (place_B >= 0) & (place_B < chunk)
       logits_Bx1xV = jnp.where(here_B[:, None, None], found_Bx1xV, logits_Bx1xV)
-      return logits_Bx1xV, jax.tree.map(
-          lambda whole, own: jax.lax.dynamic_update_slice_in_dim(
-              whole, own, begin, axis=-1
-          ),
-          memory,
-          new,
-      )
+      return logits_Bx1xV, attention.written(memory, new, part)
 
     logits_Bx1xV, memory = jax.lax.fori_loop(
         0,

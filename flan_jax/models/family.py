@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 # The axes of one layer's keys or values in a cache.
-_CACHE = ('batch', 'kv_heads', 'length', 'kv')
+_CACHE = ('batch', 'kv_heads', 'kv', 'length')
 
 
 class Family(abc.ABC):
@@ -199,7 +199,7 @@ class Family(abc.ABC):
   ) -> interface.Cache:
     """Returns an empty cache for `batch` rows of up to `max_length` steps."""
     config = self.config
-    shape = (batch, config.kv_heads, max_length * beams, config.head_dim)
+    shape = (batch, config.kv_heads, config.head_dim, max_length * beams)
 
     def zeros() -> tuple[jax.Array, ...]:
       empty = jnp.zeros(shape, jnp.dtype(config.dtype))
@@ -261,7 +261,7 @@ def each_step(
   """Returns what each layer reads in a decoding step."""
   return tuple(
       transformer.Step(
-          params, attention.Written(*past), attention.KeyValue(*context)
+          params, attention.KeyValue(*past), attention.KeyValue(*context)
       )
       for params, past, context in zip(
           steps.layers,
@@ -273,7 +273,7 @@ def each_step(
 
 
 def extended(
-    cache: interface.Cache, new: Sequence[attention.Written]
+    cache: interface.Cache, new: Sequence[attention.KeyValue]
 ) -> interface.Cache:
   """Returns the cache after a step that gave each layer's new cache."""
   keys, values = (

@@ -76,8 +76,8 @@ class Cache(NamedTuple):
   each other: token k of step t is at t * K + k.
 
   Attributes:
-    key: For each layer [B, H, T * K, D], in the model's dtype.
-    value: For each layer [B, H, T * K, D], in the model's dtype.
+    key: For each layer [B, H, D, T * K], in the model's dtype.
+    value: For each layer [B, H, D, T * K], in the model's dtype.
     position: int32 scalar, the number of steps read; the same for all rows.
   """
 
@@ -88,7 +88,7 @@ class Cache(NamedTuple):
   @property
   def places(self) -> int:
     """T * K, for which there is room."""
-    return self.key[0].shape[-2]
+    return self.key[0].shape[-1]
 
   def grown(self, places: int) -> 'Cache':
     """Returns the cache with room for T * K = `places`, no fewer than now."""
@@ -96,8 +96,8 @@ class Cache(NamedTuple):
     if not more:
       return self
 
-    def longer(x_BxHxSxD: jax.Array) -> jax.Array:
-      return jnp.pad(x_BxHxSxD, ((0, 0), (0, 0), (0, more), (0, 0)))
+    def longer(x_BxHxDxS: jax.Array) -> jax.Array:
+      return jnp.pad(x_BxHxDxS, ((0, 0),) * 3 + ((0, more),))
 
     key, value = jax.tree.map(longer, (self.key, self.value))
     return Cache(key, value, self.position)

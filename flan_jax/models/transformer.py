@@ -127,7 +127,7 @@ def relative_bias(
 def own_bias(
     bias: relative.RelativePositionBias,
     queries: int,
-    past: attention.Written | None,
+    past: attention.KeyValue | None,
     position: jax.Array | None,
 ) -> jax.Array:
   """Returns the decoder's biases float32 [H, T, S], of rows or of a step.
@@ -158,7 +158,7 @@ class Step(NamedTuple):
   """
 
   params: Any
-  past: attention.Written
+  past: attention.KeyValue
   context: Any
 
 
@@ -228,7 +228,7 @@ class Block(nn.Module):
       steps: Sequence[Step],
       *shared: Any,
       **fields: Any,
-  ) -> tuple[jax.Array, tuple[attention.Written, ...]]:
+  ) -> tuple[jax.Array, tuple[attention.KeyValue, ...]]:
     """Runs a decoding step through layers that are apart from each other.
 
     Args:
@@ -319,14 +319,14 @@ class DecoderLayer(Block):
   def __call__(
       self,
       x_BxTxE: jax.Array,
-      past: attention.Written | None,
+      past: attention.KeyValue | None,
       cross: attention.KeyValue | None,
       encoded_BxSxE: jax.Array | None,
       position: jax.Array | None,
       own: Segments | jax.Array,
       segments: Segments,
       bias_HxTxS: jax.Array | None,
-  ) -> tuple[jax.Array, attention.Written | None]:
+  ) -> tuple[jax.Array, attention.KeyValue | None]:
     """Returns the residual stream and, with a cache, the new cache.
 
     Args:
@@ -349,14 +349,13 @@ class DecoderLayer(Block):
       )
     attend = attention_block(config, self.train, 'self_attention')
     y_BxTxE = norm(config, 'pre_self_attention_layer_norm')(x_BxTxE)
-    here, new = attend.memory(y_BxTxE), None
-    memory: attention.Memory = here
+    memory, new = attend.memory(y_BxTxE), None
     if isinstance(own, Segments):
       mask_Bx1xTxS = own.mask(causal=True)
     else:
       assert past is not None
       assert position is not None
-      memory = new = attention.written(past, here, position)
+      memory = new = attention.written(past, memory, position)
       mask_Bx1xTxS = own
     y_BxTxE = attend(y_BxTxE, memory, mask_Bx1xTxS, bias_HxTxS)
     x_BxTxE = self.add(x_BxTxE, y_BxTxE)
@@ -418,7 +417,7 @@ class Decoder(Block):
       position: jax.Array | None = None,
       seen_BxTxS: jax.Array | None = None,
       head: bool = True,
-  ) -> tuple[jax.Array, tuple[attention.Written, ...] | None]:
+  ) -> tuple[jax.Array, tuple[attention.KeyValue, ...] | None]:
     """Returns float32 logits [B, T, V] and, in a step, the new caches.
 
     Args:
@@ -510,7 +509,7 @@ class Transformer(nn.Module):
       own: Segments | None,
       segments: Segments,
       **memory: Any,
-  ) -> tuple[jax.Array, tuple[attention.Written, ...] | None]:
+  ) -> tuple[jax.Array, tuple[attention.KeyValue, ...] | None]:
     """Returns what `Decoder` does, for tokens; `memory` is its keywords."""
     return self.decoder(
         self.token_embedder(tokens_BxT), own, segments, **memory

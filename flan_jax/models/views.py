@@ -73,7 +73,7 @@ class View(NamedTuple):
   def here(
       self,
       new: attention.KeyValue,
-      past: attention.Written | None,
+      past: attention.KeyValue | None,
       windowed: Any,
   ) -> attention.Part:
     """Returns the rows at hand as what a layer's tokens attend to.
@@ -83,7 +83,7 @@ class View(NamedTuple):
       past: The layer's cache, if there is one.
       windowed: As for `turn_of`.
     """
-    memory: attention.Memory = new
+    memory = new
     if isinstance(self.own, transformer.Segments):
       mask_Bx1xTxS = self.own.mask(
           causal=True, both_ways_BxT=self.both_ways_BxT
@@ -141,7 +141,7 @@ def of_step(
     config: config_lib.DecoderConfig,
     bias: relative.RelativePositionBias | None,
     position: jax.Array,
-    cache: attention.Written,
+    cache: attention.KeyValue,
     seen_BxTxS: jax.Array | None,
     queries: int,
 ) -> View:

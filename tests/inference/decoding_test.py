@@ -182,7 +182,7 @@ class _Scripted:
     return context
 
   def init_cache(self, batch, max_length, beams):
-    empty = jnp.zeros((batch, 1, max_length * beams, 1))
+    empty = jnp.zeros((batch, 1, 1, max_length * beams))
     return interface.Cache((empty,), (empty,), jnp.zeros((), jnp.int32))
 
   def start(self, steps, cache):

@@ -87,7 +87,7 @@ def test_heads_of_keys_are_shared_among_devices():
   with partitioning.use(mesh):
     found = jax.jit(run)(jax.device_put(params, shardings), batch)
   shards = found[2].key[0].addressable_shards
-  assert {shard.data.shape for shard in shards} == {(4, 1, 4, 6)}
+  assert {shard.data.shape for shard in shards} == {(4, 1, 6, 4)}
   for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
     scale = max(1, np.abs(other).max())
     np.testing.assert_allclose(one, other, atol=2e-5 * scale)

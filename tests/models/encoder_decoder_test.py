@@ -135,7 +135,7 @@ def test_decoding_in_a_loop_with_more_layers_than_are_unrolled(config):
 
   cache, logits, expected = both(params)
   np.testing.assert_allclose(logits, expected, atol=1e-5)
-  assert [x.shape for x in cache.key] == [(2, 4, 6, 8)] * 5
+  assert [x.shape for x in cache.key] == [(2, 4, 8, 6)] * 5
 
 
 def test_options_in_one_row_score_as_each_alone(model, params):
