@@ -47,6 +47,15 @@ TINY = SIZES | {
 }
 ROWS, INPUTS, WRITTEN, BATCHES = 16, 512, 64, 8
 UNEVEN_BATCHES = 16
+# What is measured of ours, and what the table calls it.
+WAYS = {
+    'greedy': 'greedy',
+    'alone': 'greedy, a batch alone',
+    'sample': 'drawn, top-k 40, top-p 0.9',
+    'beam': '4 beams',
+    'uneven batches': 'greedy, uneven, whole batches',
+    'uneven': 'greedy, uneven, rows replaced',
+}
 _END = 1
 
 # The peer's process. It has another Python, which need not have our package.
@@ -295,20 +304,11 @@ def _table(args: argparse.Namespace, folder: str) -> None:
       asked = json.dumps([sizes, folder, written, args.repeats])
       lines = _lines([args.peer, '-c', _PEER, asked])
       found.setdefault('transformers, PyTorch, greedy', []).extend(lines)
-    for kind, name in (
-        ('greedy', 'greedy'),
-        ('alone', 'greedy, a batch alone'),
-        ('sample', 'drawn, top-k 40, top-p 0.9'),
-        ('beam', '4 beams'),
-        ('uneven batches', 'greedy, uneven, whole batches'),
-        ('uneven', 'greedy, uneven, rows replaced'),
-    ):
-      if args.only and kind not in args.only:
-        continue
+    for kind in args.only:
       asked = json.dumps([sizes, folder, written, args.repeats, kind])
       lines = _lines([*worker, 'ours', asked])
-      found.setdefault(f'flan_jax, {name}', []).extend(lines)
-  if args.peer:
+      found.setdefault(f'flan_jax, {WAYS[kind]}', []).extend(lines)
+  if args.peer and 'greedy' in args.only:
     ours, theirs = (
         np.load(f'{folder}/{name}.npy') for name in ('greedy', 'peer')
     )
@@ -329,7 +329,7 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=1)
   parser.add_argument('--repeats', type=int, default=5, help='timed, a process')
   parser.add_argument(
-      '--only', nargs='*', help='of our ways these: greedy, uneven, ...'
+      '--only', nargs='+', choices=WAYS, default=[*WAYS], help='of our ways'
   )
   parser.add_argument('--tiny', action='store_true', help='to see that it runs')
   parser.add_argument('--worker', nargs=2, help=argparse.SUPPRESS)
